@@ -1,0 +1,603 @@
+"""Matrix factorization kernels and helpers for ``week5_tutorial.ipynb``.
+
+The functions stand in the order in which the notebook meets them. Notation is
+the same everywhere:
+
+========  ==========  ====================================================
+``R``     ``(N, M)``  the data, one face a row, one pixel a column
+``P``     ``(N, K)``  one row of weights a face
+``Q``     ``(M, K)``  one basis image a column
+``K``                 the number of latent features, ``R ~ P @ Q.T``
+``E``     ``(N, M)``  the residual, ``R - P @ Q.T``
+``alpha``             the learning rate, greater than 0
+``beta``              the regularization, at least 0
+========  ==========  ====================================================
+
+Every kernel returns new factors and leaves its arguments alone. Integers count
+as float64; otherwise the work is done in the widest float type among ``R``,
+``P`` and ``Q``, so float32 stays float32.
+"""
+
+import ast
+import inspect
+import math
+import numbers
+import textwrap
+
+import numpy as np
+
+__all__ = [
+    "ErrorLog",
+    "gradient_descent",
+    "gradient_step",
+    "multiplicative_step",
+    "multiplicative_update",
+    "sgd",
+    "sgd_epoch",
+    "show_faces",
+    "show_source",
+    "squared_error",
+    "waves",
+]
+
+
+# --------------------------------------------------------------------------
+# Looking at faces, at sources and at the error
+# --------------------------------------------------------------------------
+
+
+def show_faces(rows, title=None, names=None, signed=False, limit=None, width=9.0):
+    """Draw stacks of square images in a grid, one stack a row.
+
+    Parameters
+    ----------
+    rows : dict of str to array_like, or array_like
+        Each value is a stack of flattened square images, shape ``(n, m * m)``;
+        its key is written at the left of its row. A bare array is one row
+        without a label. Rows may differ in ``n`` and in ``m``.
+    title : str, optional
+        Title of the figure.
+    names : sequence of str, optional
+        One name for each column, written above it.
+    signed : bool, default False
+        False draws from 0 up, dark to light. True draws on a diverging map
+        centred at zero: blue is negative, white is zero, red is positive.
+    limit : float or "each", optional
+        The value at the end of the colour scale. By default it is the largest
+        magnitude in the figure, so that all images share one scale. "each"
+        gives every image a scale of its own: for basis images, whose scale
+        means nothing.
+    width : float, default 9.0
+        Width of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        If an image is not square.
+    """
+    import matplotlib.pyplot as plt
+
+    if not isinstance(rows, dict):
+        rows = {"": rows}
+    stacks = {label: np.atleast_2d(stack) for label, stack in rows.items()}
+    columns = max(len(stack) for stack in stacks.values())
+    if limit is None:
+        limit = max(np.nanmax(np.abs(stack)) for stack in stacks.values())
+
+    cell = width / columns
+    height = len(stacks) * cell + (0.45 if title else 0.0) + (0.25 if names else 0.0)
+    figure, axes = plt.subplots(
+        len(stacks), columns, figsize=(width, height), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(title)
+    for line, (label, stack) in zip(axes, stacks.items()):
+        side = math.isqrt(stack.shape[1])
+        if side * side != stack.shape[1]:
+            raise ValueError(
+                f"rows must hold square images, but {label!r} has {stack.shape[1]} pixels an image"
+            )
+        for axis in line[len(stack) :]:
+            axis.axis("off")
+        for axis, image in zip(line, stack):
+            top = np.nanmax(np.abs(image)) if limit == "each" else limit
+            picture = axis.imshow(
+                image.reshape(side, side),
+                cmap="RdBu_r" if signed else "gray",
+                vmin=-top if signed else 0,
+                vmax=top,
+            )
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label)
+    for axis, name in zip(axes[0], names or []):
+        axis.set_title(name, fontsize="medium")
+    if signed and limit != "each":
+        figure.colorbar(picture, ax=axes, shrink=0.9, aspect=8 * len(stacks), pad=0.01)
+    plt.show()
+
+
+def show_source(function):
+    """Show the source of a function, without its docstring.
+
+    Parameters
+    ----------
+    function : callable
+        A function written in Python.
+
+    Returns
+    -------
+    IPython.display.Markdown
+        The source as it is now, so that what the notebook shows is never stale.
+    """
+    from IPython.display import Markdown
+
+    source = textwrap.dedent(inspect.getsource(function))
+    definition = ast.parse(source).body[0]
+    lines = source.splitlines()
+    if ast.get_docstring(definition) is not None:
+        docstring = definition.body[0]
+        del lines[docstring.lineno - 1 : docstring.end_lineno]
+    return Markdown("```python\n" + "\n".join(lines) + "\n```")
+
+
+def squared_error(R, P, Q):
+    """Sum of the squared residuals over the observed entries.
+
+    Parameters
+    ----------
+    R : array_like, shape (N, M)
+        The data; NaN means "not observed" and does not count.
+    P : array_like, shape (N, K)
+    Q : array_like, shape (M, K)
+
+    Returns
+    -------
+    float
+        The sum of ``(R - P @ Q.T) ** 2``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+    TypeError
+        If an argument does not hold real numbers.
+    """
+    R, P, Q = _matrices(R, P, Q)
+    with np.errstate(over="ignore", invalid="ignore"):
+        E = np.where(np.isnan(R), 0, R - P @ Q.T)
+        return float(np.sum(E * E, dtype=np.float64))
+
+
+class ErrorLog:
+    """A callback that records the squared error as a kernel runs.
+
+    Parameters
+    ----------
+    R : array_like, shape (N, M)
+        The data that the error is measured against.
+    every : int, default 1
+        Record only the steps that this number divides.
+
+    Attributes
+    ----------
+    steps, errors : list
+        The steps recorded and the squared error after each.
+    """
+
+    def __init__(self, R, every=1):
+        self.R = R
+        self.every = every
+        self.steps = []
+        self.errors = []
+
+    def __call__(self, step, P, Q):
+        if step % self.every == 0:
+            self.steps.append(step)
+            self.errors.append(squared_error(self.R, P, Q))
+
+
+# --------------------------------------------------------------------------
+# Full-batch gradient descent
+# --------------------------------------------------------------------------
+
+
+def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
+    """Factorize by full-batch gradient descent, ``P`` first.
+
+    Each step goes down the gradient of
+    ``sum(E**2) + beta / 2 * (sum(P**2) + sum(Q**2))``. The residual ``E`` is the
+    same in both halves of a step; ``Q`` already sees the new ``P``.
+
+    Parameters
+    ----------
+    R : array_like, shape (N, M)
+        The data: finite, any sign. Only ``R @ Q`` and ``R.T @ P`` are asked of
+        it, so a ``numpy.memmap`` or a SciPy sparse matrix does as well; give
+        those the dtype of the factors, or they are converted in memory first.
+    P : array_like, shape (N, K)
+        Start of the weights.
+    Q : array_like, shape (M, K)
+        Start of the basis.
+    steps : int
+        Number of steps, at least 0.
+    alpha : float
+        Learning rate, greater than 0.
+    beta : float
+        Regularization, at least 0.
+    callback : callable, optional
+        Called as ``callback(step, P, Q)`` after each step, counted from 1.
+
+    Returns
+    -------
+    P : ndarray, shape (N, K)
+    Q : ndarray, shape (M, K)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a number is out of range or not finite.
+    TypeError
+        If an argument is of the wrong type.
+    FloatingPointError
+        If the factors diverge; names the step and ``alpha``.
+
+    References
+    ----------
+    Koren, Y., Bell, R. and Volinsky, C. (2009). Matrix factorization techniques
+    for recommender systems. Computer 42(8), 30-37.
+    """
+    R, P, Q = _checked(R, P, Q)
+    alpha = _number("alpha", alpha, positive=True)
+    beta = _number("beta", beta)
+
+    def update(P, Q):
+        return gradient_step(R, P, Q, alpha, beta)
+
+    return _iterate(update, P, Q, steps, callback, rate=alpha)
+
+
+def gradient_step(R, P, Q, alpha, beta):
+    """One step of :func:`gradient_descent`, without its checks."""
+    EQ = R @ Q - P @ (Q.T @ Q)  # E Q, but E itself is never formed
+    P_new = P + alpha * (2 * EQ - beta * P)
+    EtP = R.T @ P_new - Q @ (P.T @ P_new)  # the same E: it still holds the old P
+    Q_new = Q + alpha * (2 * EtP - beta * Q)
+    return P_new, Q_new
+
+
+# --------------------------------------------------------------------------
+# Stochastic gradient descent, entry by entry
+# --------------------------------------------------------------------------
+
+
+def sgd(R, P, Q, epochs, alpha, beta, callback=None):
+    """Factorize by online gradient descent over the observed entries.
+
+    An epoch visits every observed entry once, row by row and left to right. Each
+    visit updates one row of ``P`` and one row of ``Q`` from their old values.
+    Whole anti-diagonals are done at once; the numbers are those of the double
+    loop, to the last bit when the loop adds over ``K`` in order.
+
+    Parameters
+    ----------
+    R : array_like, shape (N, M)
+        The data, any sign. NaN means "not observed": never visited.
+    P : array_like, shape (N, K)
+        Start of the weights.
+    Q : array_like, shape (M, K)
+        Start of the basis.
+    epochs : int
+        Number of passes over the data, at least 0.
+    alpha : float
+        Learning rate, greater than 0.
+    beta : float
+        Regularization, at least 0. It is charged at every visit, so a full
+        epoch charges a row of ``P`` ``M`` times, and a row of ``Q`` ``N`` times.
+    callback : callable, optional
+        Called as ``callback(epoch, P, Q)`` after each epoch, counted from 1.
+
+    Returns
+    -------
+    P : ndarray, shape (N, K)
+    Q : ndarray, shape (M, K)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a number is out of range or infinite.
+    TypeError
+        If an argument is of the wrong type.
+    FloatingPointError
+        If the factors diverge; names the epoch and ``alpha``.
+
+    References
+    ----------
+    Koren, Y., Bell, R. and Volinsky, C. (2009). Matrix factorization techniques
+    for recommender systems. Computer 42(8), 30-37.
+    """
+    R, P, Q = _checked(R, P, Q, missing=True)
+    alpha = _number("alpha", alpha, positive=True)
+    beta = _number("beta", beta)
+    tall = R.shape[0] > R.shape[1]
+    values, rates = waves(R.T if tall else R, alpha)
+
+    def update(P, Q):
+        if tall:  # a wave spans the shorter side, so the factors change places
+            return sgd_epoch(values, rates, Q, P, beta)[::-1]
+        return sgd_epoch(values, rates, P, Q, beta)
+
+    return _iterate(update, P, Q, epochs, callback, rate=alpha, unit="epoch", name="epochs")
+
+
+def waves(R, alpha):
+    """Lay out the anti-diagonals of ``R`` as rows.
+
+    Parameters
+    ----------
+    R : ndarray, shape (N, M)
+        The data; NaN means "not observed".
+    alpha : float
+        Learning rate.
+
+    Returns
+    -------
+    values : ndarray, shape (N + M - 1, N), with N at least 2
+        ``values[t, i]`` is ``R[i, t - i]``, or 0 where that is not observed or
+        outside ``R``.
+    rates : ndarray, same shape
+        ``alpha`` where there is a value, else 0: a step of no length.
+    """
+    if len(R) == 1:  # NumPy adds up a lone column pairwise, not in order: give it a blank neighbour
+        R = np.vstack([R, np.full_like(R, np.nan)])
+    N, M = R.shape
+    observed = ~np.isnan(R)
+
+    def slanted(X):
+        # Pad each row by N blanks, then cut the rows one entry shorter: row i slides i to the right.
+        padded = np.pad(X, ((0, 0), (0, N)))
+        return padded.ravel()[: N * (N + M - 1)].reshape(N, N + M - 1).T.copy()
+
+    return slanted(np.where(observed, R, 0)), slanted(alpha * observed.astype(R.dtype))
+
+
+def sgd_epoch(values, rates, P, Q, beta):
+    """One epoch of :func:`sgd` over the :func:`waves` of ``R``, ``N <= M``."""
+    N, M, K = values.shape[1], len(Q), Q.shape[1]
+    PQ = np.zeros((2, K, N), P.dtype)
+    p, q = PQ
+    p[:, : len(P)] = P.T
+    strip = np.zeros((K, M + 2 * N - 2), P.dtype)  # Q reversed, with blanks at both ends
+    strip[:, N - 1 : N - 1 + M] = Q[::-1].T
+
+    for t, (r, alpha) in enumerate(zip(values, rates)):
+        start = N + M - 2 - t
+        window = strip[:, start : start + N]  # column i of it is row t - i of Q
+        q[:] = window
+        e = r - np.add.reduce(p * q, axis=0)
+        PQ += alpha * (2 * e * PQ[::-1] - beta * PQ)  # p gets 2eq - beta p, q gets 2ep - beta q
+        window[:] = q
+
+    return p[:, : len(P)].T.copy(), strip[:, N - 1 : N - 1 + M][:, ::-1].T.copy()
+
+
+# --------------------------------------------------------------------------
+# Non-negative matrix factorization
+# --------------------------------------------------------------------------
+
+
+def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
+    """Factorize non-negative data by multiplicative updates, ``P`` first.
+
+    ``P`` and ``Q`` stay non-negative and ``sum(E**2)`` never rises. From the same
+    start the iterates are those of scikit-learn's ``NMF(solver="mu")``.
+
+    Parameters
+    ----------
+    R : array_like, shape (N, M)
+        The data: finite and non-negative. Only ``R @ Q`` and ``R.T @ P`` are asked
+        of it once it is checked, so a ``numpy.memmap`` or a SciPy sparse matrix
+        does as well; give those the dtype of the factors, or they are converted
+        in memory first.
+    P : array_like, shape (N, K)
+        Start of the weights, non-negative. A zero stays zero.
+    Q : array_like, shape (M, K)
+        Start of the basis, non-negative. A zero stays zero.
+    steps : int
+        Largest number of steps, at least 0.
+    tol : float, default 0.0
+        Stop when, over the last 10 steps, the root of ``sum(E**2)`` fell by less
+        than ``tol`` times its value at the start: scikit-learn's rule. 0 runs all
+        the steps.
+    callback : callable, optional
+        Called as ``callback(step, P, Q)`` after each step, counted from 1.
+
+    Returns
+    -------
+    P : ndarray, shape (N, K)
+    Q : ndarray, shape (M, K)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, an entry is negative, or a number is out of range or
+        not finite.
+    TypeError
+        If an argument is of the wrong type.
+    FloatingPointError
+        If the numbers grow beyond the float type; names the step.
+
+    References
+    ----------
+    Lee, D. D. and Seung, H. S. (2001). Algorithms for non-negative matrix
+    factorization. Advances in Neural Information Processing Systems 13, 556-562.
+    """
+    R, P, Q = _checked(R, P, Q, negative=False)
+    tol = _number("tol", tol)
+    stop = _StoppingRule(R, P, Q, tol) if tol > 0 else None
+
+    def update(P, Q):
+        return multiplicative_step(R, P, Q)
+
+    return _iterate(update, P, Q, steps, callback, stop=stop)
+
+
+def multiplicative_step(R, P, Q):
+    """One step of :func:`multiplicative_update`, without its checks."""
+    P = P * _ratio(R @ Q, P @ (Q.T @ Q))
+    Q = Q * _ratio(R.T @ P, Q @ (P.T @ P))
+    return P, Q
+
+
+def _ratio(numerator, denominator):
+    """Divide entry by entry; where the denominator is 0 so is what it scales, and 0 will do."""
+    return np.divide(
+        numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0
+    )
+
+
+class _StoppingRule:
+    """Every 10 steps: has the norm of ``E`` fallen by less than ``tol`` times its first value?"""
+
+    def __init__(self, R, P, Q, tol):
+        self.R = R
+        self.tol = tol
+        self.sum_R2 = _sum_of_squares(R)
+        self.first = self.last = self.norm(P, Q)
+
+    def norm(self, P, Q):
+        # sum(E**2) multiplied out, so that E is never formed
+        cross = np.sum((self.R.T @ P) * Q)
+        return math.sqrt(max(self.sum_R2 - 2 * cross + np.sum((P.T @ P) * (Q.T @ Q)), 0.0))
+
+    def __call__(self, step, P, Q):
+        if step % 10:
+            return False
+        previous, self.last = self.last, self.norm(P, Q)
+        return previous - self.last < self.tol * self.first
+
+
+def _sum_of_squares(R):
+    if isinstance(R, np.ndarray):
+        return sum(float(np.vdot(row, row)) for row in R)  # no temporary of R's size
+    return float(R.multiply(R).sum())  # SciPy sparse
+
+
+# --------------------------------------------------------------------------
+# What the kernels share: the loop and the checks
+# --------------------------------------------------------------------------
+
+
+def _iterate(update, P, Q, steps, callback, stop=None, rate=None, unit="step", name="steps"):
+    """Repeat ``P, Q = update(P, Q)``, watching for divergence."""
+    steps = _count(name, steps)
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback must be a function of (step, P, Q) or None, but got {callback!r}"
+        )
+    for step in range(1, steps + 1):
+        with np.errstate(over="ignore", invalid="ignore"):
+            P, Q = update(P, Q)
+            size = np.vdot(P, P) + np.vdot(Q, Q)  # cheaper than looking at every entry
+        if not math.isfinite(size):
+            raise FloatingPointError(_divergence(unit, step, rate))
+        if callback is not None:
+            callback(step, P, Q)
+        if stop is not None and stop(step, P, Q):
+            break
+    return P, Q
+
+
+def _divergence(unit, step, rate):
+    if rate is None:
+        return f"overflow at {unit} {step}: R, P or Q holds numbers too large; divide R by its maximum"
+    return (
+        f"diverged at {unit} {step} with alpha={rate:g}: the factors are no longer finite. "
+        f"Try a smaller alpha, for example {rate / 10:g}"
+    )
+
+
+def _checked(R, P, Q, missing=False, negative=True):
+    """R, P and Q in one float dtype, the factors copied; or an error that names the way out."""
+    R, P, Q = _matrices(R, P, Q)
+    for label, X in (("P", P), ("Q", Q)):
+        _refuse(label, X, ~np.isfinite(X), "be finite")
+        if not negative:
+            _refuse(label, X, X < 0, "be non-negative", "; start from rng.rand, for example")
+    if missing:
+        if not isinstance(R, np.ndarray):
+            raise TypeError(
+                f"R must be a dense array for sgd, but got {type(R).__name__}: "
+                "use R.toarray(), with NaN where nothing was observed"
+            )
+        _refuse("R", R, np.isinf(R), "be finite, or NaN for what was not observed")
+    else:
+        sums = np.asarray(R @ np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
+        if not np.isfinite(sums).all():
+            raise ValueError(
+                f"R must be finite, but row {np.flatnonzero(~np.isfinite(sums))[0]} has NaN, "
+                "infinity or numbers too large to add up. sgd takes NaN for what was not observed"
+            )
+    if not negative and R.min() < 0:
+        raise ValueError(
+            f"R must be non-negative, but its smallest entry is {float(R.min()):.3g}. "
+            "Multiplicative updates are for non-negative data: pass the faces before "
+            "centring, or use gradient_descent for data of both signs"
+        )
+    return R, P.copy(), Q.copy()
+
+
+def _matrices(R, P, Q):
+    """R, P and Q as matrices of one float dtype whose shapes fit."""
+    R, P, Q = _matrix("R", R), _matrix("P", P), _matrix("Q", Q)
+    for label, X, length, meaning in (("P", P, R.shape[0], "row"), ("Q", Q, R.shape[1], "column")):
+        if X.shape[0] != length:
+            raise ValueError(
+                f"{label} must have one row for each {meaning} of R, shape ({length}, K), "
+                f"but got shape {X.shape}"
+            )
+    if P.shape[1] != Q.shape[1]:
+        raise ValueError(
+            "P and Q must have the same number K of columns, "
+            f"but got shapes {P.shape} and {Q.shape}; give Q as (M, K), not transposed"
+        )
+    dtype = np.result_type(*(X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)))
+    if isinstance(R, np.ndarray) or R.dtype != dtype:
+        R = R.astype(dtype, copy=False)
+    return R, np.asarray(P, dtype), np.asarray(Q, dtype)
+
+
+def _matrix(label, X):
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(f"{label} must be a plain array, but got a masked one: use filled(np.nan) and sgd")
+    if not isinstance(getattr(X, "dtype", None), np.dtype):  # lists, data frames, tensors
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            raise ValueError(f"{label} must be a matrix, but its rows differ in length") from error
+    if X.dtype.kind not in "buif":
+        raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}")
+    if len(X.shape) != 2 or 0 in X.shape:
+        raise ValueError(f"{label} must be a matrix with rows and columns, but got shape {X.shape}")
+    return X
+
+
+def _refuse(label, X, bad, expected, hint=""):
+    if bad.any():
+        i, j = np.argwhere(bad)[0]
+        raise ValueError(f"{label} must {expected}, but {label}[{i}, {j}] is {X[i, j]:.3g}{hint}")
+
+
+def _number(label, value, positive=False):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{label} must be a number, but got {value!r}")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        bound = "greater than 0" if positive else "at least 0"
+        raise ValueError(f"{label} must be finite and {bound}, but got {value!r}")
+    return float(value)
+
+
+def _count(label, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{label} must be a whole number, but got {value!r}")
+    if value < 0:
+        raise ValueError(f"{label} must be at least 0, but got {value}")
+    return int(value)

@@ -26,6 +26,8 @@ import textwrap
 
 import numpy as np
 
+__version__ = "1.0"
+
 __all__ = [
     "ErrorLog",
     "gradient_descent",
@@ -107,6 +109,7 @@ def show_faces(rows, title=None, names=None, signed=False, limit=None, width=9.0
                 vmax=top,
             )
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
         line[0].set_ylabel(label)
     for axis, name in zip(axes[0], names or []):
         axis.set_title(name, fontsize="medium")
@@ -190,6 +193,7 @@ class ErrorLog:
         self.errors = []
 
     def __call__(self, step, P, Q):
+        """Record the error after this step."""
         if step % self.every == 0:
             self.steps.append(step)
             self.errors.append(squared_error(self.R, P, Q))
@@ -352,7 +356,7 @@ def waves(R, alpha):
     observed = ~np.isnan(R)
 
     def slanted(X):
-        # Pad each row by N blanks, then cut the rows one entry shorter: row i slides i to the right.
+        # Pad each row by N blanks, cut the rows one entry shorter: row i slides i to the right
         padded = np.pad(X, ((0, 0), (0, N)))
         return padded.ravel()[: N * (N + M - 1)].reshape(N, N + M - 1).T.copy()
 
@@ -449,13 +453,11 @@ def multiplicative_step(R, P, Q):
 
 def _ratio(numerator, denominator):
     """Divide entry by entry; where the denominator is 0 so is what it scales, and 0 will do."""
-    return np.divide(
-        numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0
-    )
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
 
 
 class _StoppingRule:
-    """Every 10 steps: has the norm of ``E`` fallen by less than ``tol`` times its first value?"""
+    """Stop once 10 steps shrink the norm of ``E`` by less than ``tol`` times its first value."""
 
     def __init__(self, R, P, Q, tol):
         self.R = R
@@ -508,7 +510,9 @@ def _iterate(update, P, Q, steps, callback, stop=None, rate=None, unit="step", n
 
 def _divergence(unit, step, rate):
     if rate is None:
-        return f"overflow at {unit} {step}: R, P or Q holds numbers too large; divide R by its maximum"
+        return (
+            f"overflow at {unit} {step}: R, P or Q holds numbers too large; divide R by its maximum"
+        )
     return (
         f"diverged at {unit} {step} with alpha={rate:g}: the factors are no longer finite. "
         f"Try a smaller alpha, for example {rate / 10:g}"
@@ -567,7 +571,9 @@ def _matrices(R, P, Q):
 
 def _matrix(label, X):
     if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(f"{label} must be a plain array, but got a masked one: use filled(np.nan) and sgd")
+        raise TypeError(
+            f"{label} must be a plain array, but got a masked one: use filled(np.nan) and sgd"
+        )
     if not isinstance(getattr(X, "dtype", None), np.dtype):  # lists, data frames, tensors
         try:
             X = np.asarray(X)

@@ -83,15 +83,15 @@ def show_faces(rows, title=None, names=None, signed=False, limit=None, width=9.0
         rows = {"": rows}
     stacks = {label: np.atleast_2d(stack) for label, stack in rows.items()}
     columns = max(len(stack) for stack in stacks.values())
-    if limit is None:
-        limit = max(np.nanmax(np.abs(stack)) for stack in stacks.values())
-
-    cell = width / columns
+    bar = signed and limit != "each"
+    cell = (0.9 if bar else 1.0) * width / columns
     height = len(stacks) * cell + (0.45 if title else 0.0) + (0.25 if names else 0.0)
     figure, axes = plt.subplots(
         len(stacks), columns, figsize=(width, height), squeeze=False, layout="constrained"
     )
     figure.suptitle(title)
+    if limit is None:
+        limit = max(np.nanmax(np.abs(stack)) for stack in stacks.values())
     for line, (label, stack) in zip(axes, stacks.items()):
         side = math.isqrt(stack.shape[1])
         if side * side != stack.shape[1]:
@@ -113,7 +113,7 @@ def show_faces(rows, title=None, names=None, signed=False, limit=None, width=9.0
         line[0].set_ylabel(label)
     for axis, name in zip(axes[0], names or []):
         axis.set_title(name, fontsize="medium")
-    if signed and limit != "each":
+    if bar:
         figure.colorbar(picture, ax=axes, shrink=0.9, aspect=8 * len(stacks), pad=0.01)
     plt.show()
 

@@ -82,6 +82,11 @@ def show_faces(rows, title=None, names=None, signed=False, limit=None, width=9.0
     if not isinstance(rows, dict):
         rows = {"": rows}
     stacks = {label: np.atleast_2d(stack) for label, stack in rows.items()}
+    for label, stack in stacks.items():
+        if math.isqrt(stack.shape[1]) ** 2 != stack.shape[1]:
+            raise ValueError(
+                f"rows must hold square images, but {label!r} has {stack.shape[1]} pixels an image"
+            )
     columns = max(len(stack) for stack in stacks.values())
     bar = signed and limit != "each"
     cell = (0.9 if bar else 1.0) * width / columns
@@ -94,10 +99,6 @@ def show_faces(rows, title=None, names=None, signed=False, limit=None, width=9.0
         limit = max(np.nanmax(np.abs(stack)) for stack in stacks.values())
     for line, (label, stack) in zip(axes, stacks.items()):
         side = math.isqrt(stack.shape[1])
-        if side * side != stack.shape[1]:
-            raise ValueError(
-                f"rows must hold square images, but {label!r} has {stack.shape[1]} pixels an image"
-            )
         for axis in line[len(stack) :]:
             axis.axis("off")
         for axis, image in zip(line, stack):
@@ -147,7 +148,7 @@ def squared_error(R, P, Q):
 
     Parameters
     ----------
-    R : array_like, shape (N, M)
+    R : array_like or sparse matrix, shape (N, M)
         The data; NaN means "not observed" and does not count.
     P : array_like, shape (N, K)
     Q : array_like, shape (M, K)
@@ -164,10 +165,21 @@ def squared_error(R, P, Q):
     TypeError
         If an argument does not hold real numbers.
     """
-    R, P, Q = _matrices(R, P, Q)
+    return _squared_error(*_matrices(R, P, Q))
+
+
+def _squared_error(R, P, Q):
     with np.errstate(over="ignore", invalid="ignore"):
-        E = np.where(np.isnan(R), 0, R - P @ Q.T)
-        return float(np.sum(E * E, dtype=np.float64))
+        if not isinstance(R, np.ndarray):  # sparse: multiply out, so that E is never formed
+            cross = np.sum((R.T @ P) * Q)
+            return float(R.multiply(R).sum() - 2 * cross + np.sum((P.T @ P) * (Q.T @ Q)))
+        total = 0.0
+        rows = max(1, 2**20 // R.shape[1])  # a block of E at a time, for data beyond memory
+        for i in range(0, len(R), rows):
+            block = R[i : i + rows]
+            E = np.where(np.isnan(block), 0, block - P[i : i + rows] @ Q.T)
+            total += float(np.sum(E * E, dtype=np.float64))
+        return total
 
 
 class ErrorLog:
@@ -188,7 +200,7 @@ class ErrorLog:
 
     def __init__(self, R, every=1):
         self.R = R
-        self.every = every
+        self.every = _count("every", every, least=1)
         self.steps = []
         self.errors = []
 
@@ -398,9 +410,9 @@ def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
     ----------
     R : array_like, shape (N, M)
         The data: finite and non-negative. Only ``R @ Q`` and ``R.T @ P`` are asked
-        of it once it is checked, so a ``numpy.memmap`` or a SciPy sparse matrix
-        does as well; give those the dtype of the factors, or they are converted
-        in memory first.
+        of it once it is checked (and the error every 10 steps if ``tol > 0``), so
+        a ``numpy.memmap`` or a SciPy sparse matrix does as well; give those the
+        dtype of the factors, or they are converted in memory first.
     P : array_like, shape (N, K)
         Start of the weights, non-negative. A zero stays zero.
     Q : array_like, shape (M, K)
@@ -462,25 +474,16 @@ class _StoppingRule:
     def __init__(self, R, P, Q, tol):
         self.R = R
         self.tol = tol
-        self.sum_R2 = _sum_of_squares(R)
         self.first = self.last = self.norm(P, Q)
 
     def norm(self, P, Q):
-        # sum(E**2) multiplied out, so that E is never formed
-        cross = np.sum((self.R.T @ P) * Q)
-        return math.sqrt(max(self.sum_R2 - 2 * cross + np.sum((P.T @ P) * (Q.T @ Q)), 0.0))
+        return math.sqrt(max(_squared_error(self.R, P, Q), 0.0))
 
     def __call__(self, step, P, Q):
         if step % 10:
             return False
         previous, self.last = self.last, self.norm(P, Q)
         return previous - self.last < self.tol * self.first
-
-
-def _sum_of_squares(R):
-    if isinstance(R, np.ndarray):
-        return sum(float(np.vdot(row, row)) for row in R)  # no temporary of R's size
-    return float(R.multiply(R).sum())  # SciPy sparse
 
 
 # --------------------------------------------------------------------------
@@ -514,7 +517,7 @@ def _divergence(unit, step, rate):
             f"overflow at {unit} {step}: R, P or Q holds numbers too large; divide R by its maximum"
         )
     return (
-        f"diverged at {unit} {step} with alpha={rate:g}: the factors are no longer finite. "
+        f"diverged at {unit} {step} with alpha={rate:g}: the factors grow beyond all bounds. "
         f"Try a smaller alpha, for example {rate / 10:g}"
     )
 
@@ -534,7 +537,8 @@ def _checked(R, P, Q, missing=False, negative=True):
             )
         _refuse("R", R, np.isinf(R), "be finite, or NaN for what was not observed")
     else:
-        sums = np.asarray(R @ np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.asarray(R @ np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
         if not np.isfinite(sums).all():
             raise ValueError(
                 f"R must be finite, but row {np.flatnonzero(~np.isfinite(sums))[0]} has NaN, "
@@ -563,9 +567,16 @@ def _matrices(R, P, Q):
             "P and Q must have the same number K of columns, "
             f"but got shapes {P.shape} and {Q.shape}; give Q as (M, K), not transposed"
         )
+    for label, X in (("P", P), ("Q", Q)):
+        if not isinstance(X, np.ndarray):
+            raise TypeError(
+                f"{label} must be a dense array, but got {type(X).__name__}: use {label}.toarray()"
+            )
     dtype = np.result_type(*(X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)))
-    if isinstance(R, np.ndarray) or R.dtype != dtype:
-        R = R.astype(dtype, copy=False)
+    if isinstance(R, np.ndarray):
+        R = np.asarray(R, dtype)  # a view where the dtype is the same, of a memmap too
+    elif R.dtype != dtype:
+        R = R.astype(dtype)
     return R, np.asarray(P, dtype), np.asarray(Q, dtype)
 
 
@@ -579,6 +590,8 @@ def _matrix(label, X):
             X = np.asarray(X)
         except ValueError as error:
             raise ValueError(f"{label} must be a matrix, but its rows differ in length") from error
+    if hasattr(X, "tocsr"):  # SciPy's sparse formats differ in what they can do
+        X = X.tocsr()
     if X.dtype.kind not in "buif":
         raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}")
     if len(X.shape) != 2 or 0 in X.shape:
@@ -595,15 +608,15 @@ def _refuse(label, X, bad, expected, hint=""):
 def _number(label, value, positive=False):
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{label} must be a number, but got {value!r}")
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+    if not abs(value) < math.inf or value < 0 or (positive and value == 0):
         bound = "greater than 0" if positive else "at least 0"
         raise ValueError(f"{label} must be finite and {bound}, but got {value!r}")
     return float(value)
 
 
-def _count(label, value):
+def _count(label, value, least=0):
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{label} must be a whole number, but got {value!r}")
-    if value < 0:
-        raise ValueError(f"{label} must be at least 0, but got {value}")
+    if value < least:
+        raise ValueError(f"{label} must be at least {least}, but got {value}")
     return int(value)

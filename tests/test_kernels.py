@@ -255,6 +255,16 @@ def test_multiplicative_update_stops_at_the_step_of_scikit_learn(K, seed, tol):
     same(got, expected)
 
 
+def test_multiplicative_update_in_float32_stops_about_where_float64_does():
+    rng = np.random.RandomState(2)
+    R = rng.rand(100, 2) @ rng.rand(2, 256)  # fitted nearly exactly, where small differences count
+    P, Q = rng.rand(100, 2), rng.rand(256, 2)
+    logs = [mf.ErrorLog(R), mf.ErrorLog(R)]
+    for log, dtype in zip(logs, [np.float64, np.float32]):
+        MU(R.astype(dtype), P.astype(dtype), Q.astype(dtype), 3000, 1e-5, log)
+    assert logs[1].steps[-1] == pytest.approx(logs[0].steps[-1], rel=0.1)
+
+
 def test_multiplicative_update_with_a_negligible_tol_runs_all_the_steps():
     R, P, Q = problem(20, 30, 3)
     log = mf.ErrorLog(R)
@@ -422,7 +432,9 @@ def test_memory_layout_does_not_matter(kernel, layout):
 
 
 @batch_kernels
-@pytest.mark.parametrize("sparse", ["csr_array", "csc_array", "csr_matrix", "csc_matrix"])
+@pytest.mark.parametrize(
+    "sparse", ["csr_array", "csc_array", "csr_matrix", "csc_matrix", "lil_array", "dia_array"]
+)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
 def test_sparse_data_give_what_dense_data_give(kernel, sparse, dtype):
     R, P, Q = problem(9, 8, 2)
@@ -476,6 +488,7 @@ ALL, BATCH, RATED = (GD, SGD, MU), (GD, MU), (GD, SGD)
 POSITIVE = "^alpha must be finite and greater than 0"
 
 REFUSALS = [
+    ("P sparse", ALL, {"P": scipy.sparse.csr_array(P0)}, TypeError, r"^P must be .* P.toarray\(\)"),
     ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P must have one row .* \(4, K\).* \(3, 2\)"),
     ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q must have one row .* \(3, K\).* \(2, 2\)"),
     ("P transposed", ALL, {"P": P0.T}, ValueError, "^P must have one row"),
@@ -570,9 +583,19 @@ def test_divergence_of_one_factor_alone_is_noticed(kernel, start):
         run(kernel, [[1e300]], P, Q, 1, alpha=1e10, beta=0)
 
 
-def test_multiplicative_overflow_is_an_error_that_names_the_step():
+@pytest.mark.parametrize("tol", [0, 1e-4])
+def test_multiplicative_overflow_is_an_error_that_names_the_step(tol):
     with pytest.raises(FloatingPointError, match="^overflow at step 1: .* divide R"):
-        MU(1e200 * R0, 1e200 * P0, 1e200 * Q0, 5)
+        MU(1e200 * R0, 1e200 * P0, 1e200 * Q0, 5, tol)
+
+
+@batch_kernels
+@pytest.mark.parametrize("row", [[np.inf, -np.inf, 0], [1e308, 1e308, 1e308]])
+def test_a_row_that_does_not_add_up_is_refused_without_a_warning(kernel, row):
+    R = R0.copy()
+    R[1] = row
+    with pytest.raises(ValueError, match="^R must be finite, but row 1"):
+        run(kernel, R, P0, Q0)
 
 
 # The helpers
@@ -674,3 +697,16 @@ def test_faces_can_have_a_scale_each(plt):
 def test_faces_that_are_not_square_are_refused(plt, pixels):
     with pytest.raises(ValueError, match=f"'faces' has {pixels} pixels"):
         mf.show_faces({"faces": np.ones((2, pixels))})
+    assert plt.get_fignums() == []
+
+
+def test_the_error_in_blocks_of_rows_is_the_whole_error():
+    R, P, Q = problem(5, 2**19, 1)  # two rows to a block
+    assert mf.squared_error(R, P, Q) == pytest.approx(np.sum((R - P @ Q.T) ** 2), rel=1e-12)
+    sparse = scipy.sparse.csr_array(R)
+    assert mf.squared_error(sparse, P, Q) == pytest.approx(mf.squared_error(R, P, Q), rel=1e-9)
+
+
+def test_error_log_refuses_to_record_every_zeroth_step():
+    with pytest.raises(ValueError, match="^every must be at least 1"):
+        mf.ErrorLog(R0, every=0)

@@ -65,6 +65,12 @@ def test_every_figure_is_announced_by_a_sentence_that_ends_in_a_colon():
             assert prose.rstrip().endswith(":"), f"{cell.id} comes after: ...{prose[-60:]}"
 
 
+def test_a_third_of_the_cells_can_be_compared_on_any_faces():
+    checked = [cell for cell in CODE if "nbval-check-output" in cell.metadata.get("tags", [])]
+    assert 3 * len(checked) >= len(CODE)
+    assert all(cell.outputs for cell in checked)
+
+
 def test_the_notebook_stays_small():
     assert NOTEBOOK.stat().st_size < 2_000_000
 

@@ -43,8 +43,8 @@ def setup_source():
     return SETUP % MODULE.read_text(encoding="utf-8")
 
 
-def rebuilt(notebook, folder=ROOT):
-    """Return a copy of the notebook, run from the start in a new kernel."""
+def executed(notebook, folder=ROOT):
+    """Return a copy of the notebook, run from the start in a new kernel in this folder."""
     new = nbformat.from_dict(notebook)
     for cell in new.cells:
         if cell.id == "set-up":
@@ -60,6 +60,12 @@ def rebuilt(notebook, folder=ROOT):
         resources={"metadata": {"path": str(folder)}},
     ).execute()
     new.metadata = notebook.metadata
+    return new
+
+
+def rebuilt(notebook, folder=ROOT):
+    """Return the executed notebook, with the old outputs where they say the same."""
+    new = executed(notebook, folder)
     before = {cell.id: cell for cell in notebook.cells}
     for cell in new.cells:
         if cell.cell_type == "code":

@@ -5,7 +5,9 @@ import re
 
 import matplotlib
 import nbformat
-from rebuild import MODULE, NOTEBOOK, PICTURE, load, picture, rebuilt, setup_source
+import pytest
+from nbclient.exceptions import CellExecutionError
+from rebuild import MODULE, NOTEBOOK, PICTURE, executed, load, picture, rebuilt, setup_source
 
 NB = load()
 CODE = [cell for cell in NB.cells if cell.cell_type == "code"]
@@ -88,8 +90,9 @@ def test_the_picture_in_the_readme_is_the_notebooks():
     assert PICTURE.read_bytes() == picture(NB)
 
 
-def test_a_rebuild_without_changes_gives_no_diff(olivetti):
-    old, new = load(), rebuilt(NB)
+def test_alone_in_an_empty_folder_it_runs_and_a_rebuild_gives_no_diff(olivetti, tmp_path):
+    old, new = load(), rebuilt(NB, tmp_path)
+    assert (tmp_path / "mf_solutions.py").read_text(encoding="utf-8") == MODULE.read_text("utf-8")
     if drawn_by() != matplotlib.__version__:  # another Matplotlib draws other pixels
         for cell in [*old.cells, *new.cells]:
             for output in cell.get("outputs", []):
@@ -97,6 +100,25 @@ def test_a_rebuild_without_changes_gives_no_diff(olivetti):
     for stored, fresh in zip(old.cells, new.cells):
         assert fresh == stored, f"cell {stored.id} changes: run python tests/rebuild.py"
     assert nbformat.writes(new) == nbformat.writes(old)
+
+
+def test_alone_in_an_empty_folder_it_runs_without_the_faces(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "no faces"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
+    new = executed(NB, tmp_path)
+    text = "".join(o.get("text", "") for c in new.cells for o in c.get("outputs", []))
+    assert "Instead you have 100 faces of Labeled Faces in the Wild" in text
+    assert len(figures(o for c in new.cells for o in c.get("outputs", []))) == len(
+        figures(output for _, output in OUTPUTS)
+    )
+
+
+def test_an_older_module_beside_it_is_named_and_left_alone(tmp_path):
+    module = tmp_path / "mf_solutions.py"
+    module.write_text("__version__ = '0.9'\n")
+    with pytest.raises(CellExecutionError, match=r"needs mf_solutions 1\.0, but .* is 0\.9"):
+        executed(NB, tmp_path)
+    assert module.read_text() == "__version__ = '0.9'\n"
 
 
 def drawn_by():

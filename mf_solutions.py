@@ -92,7 +92,7 @@ def fetch_faces(timeout=15.0):
     in the Wild. University of Massachusetts, Amherst, Technical Report 07-49.
     """
     timeout = _number("timeout", timeout, positive=True)
-    folder = Path(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")).expanduser()
+    folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
     sources = {
         f"reading {folder / _CACHE}": _from_cache,
         f"reading {folder / _DOWNLOAD}": _from_file,
@@ -102,11 +102,11 @@ def fetch_faces(timeout=15.0):
     for name, source in sources.items():
         try:
             faces = source(folder, timeout)
-        except FileNotFoundError:
-            continue  # no copy yet, which is no trouble
         except Exception as error:
             troubles.append(f"{name} failed ({error})")
             continue
+        if faces is None:
+            continue  # no copy yet, which is no trouble
         try:
             _keep(faces.pop("file"), folder)
         except OSError as error:
@@ -128,7 +128,7 @@ def fetch_faces(timeout=15.0):
 
 def _from_cache(folder, timeout):
     if not os.path.lexists(folder / _CACHE):
-        raise FileNotFoundError(_CACHE)
+        return None
     return _olivetti(folder, download_if_missing=False)
 
 
@@ -137,7 +137,7 @@ def _from_file(folder, timeout):
     from scipy.io import loadmat
 
     if not os.path.lexists(folder / _DOWNLOAD):
-        raise FileNotFoundError(_DOWNLOAD)
+        return None
     with tempfile.TemporaryDirectory() as scratch:
         joblib.dump(
             loadmat(folder / _DOWNLOAD)["faces"].T.copy(), Path(scratch, _CACHE), compress=6
@@ -146,6 +146,8 @@ def _from_file(folder, timeout):
 
 
 def _from_network(folder, timeout):
+    import sklearn.datasets  # noqa: F401  # takes a while, which is not the download's
+
     outcome = {}
 
     def work(scratch):
@@ -155,13 +157,14 @@ def _from_network(folder, timeout):
             outcome["error"] = error
 
     # A thread, since no time-out of urllib's bounds a server that sends a byte a second
+    # and it may outlive the call, as does this filter for what it says then
+    warnings.filterwarnings("ignore", "Retry downloading", module="sklearn")
     before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         thread = threading.Thread(target=work, args=[scratch], daemon=True)
         try:
             socket.setdefaulttimeout(timeout)
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "Retry downloading"
+            with contextlib.redirect_stdout(io.StringIO()):
                 thread.start()
                 thread.join(timeout)
         finally:
@@ -555,7 +558,7 @@ def sgd_epoch(values, rates, P, Q, beta):
         window = strip[:, start : start + N]  # column i of it is row t - i of Q
         q[:] = window
         e = r - np.add.reduce(p * q, axis=0)
-        PQ += alpha * (2 * e * PQ[::-1] - beta * PQ)  # p gets 2eq - beta p, q gets 2ep - beta q
+        PQ += alpha * (2 * e * PQ[::-1] - beta * PQ)  # both, from the old values
         window[:] = q
 
     return p[:, : len(P)].T.copy(), strip[:, N - 1 : N - 1 + M][:, ::-1].T.copy()

@@ -23,7 +23,7 @@ MODULE = ROOT / "mf_solutions.py"
 PICTURE = ROOT / "tests" / "basis.png"  # in README.md
 
 SETUP = """\
-# @title Set-up: puts mf_solutions.py beside this notebook if there is none { display-mode: "form" }
+# @title Set-up: puts mf_solutions.py beside this notebook if there is none
 import importlib.util
 from pathlib import Path
 

@@ -1,0 +1,304 @@
+"""The notebook as a student meets it, in JupyterLab and in Notebook 7: ``pytest -m browser``."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import nbformat
+import pytest
+from rebuild import NOTEBOOK, load
+
+pytestmark = pytest.mark.browser
+
+TIME_LIMIT = 240
+TOKEN = "student"
+FRONT_ENDS = {
+    "lab": ("LabApp", "lab/tree"),
+    "notebook": ("JupyterNotebookApp", "notebooks"),
+}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+NOTEBOOK_PANEL = "window.jupyterapp?.shell.currentWidget"
+IDLE = f"{NOTEBOOK_PANEL}?.sessionContext?.session?.kernel?.status === 'idle'"
+
+FINISHED = f"""() => {{
+  const cells = [...{NOTEBOOK_PANEL}.content.model.cells].filter(cell => cell.type === "code");
+  const failed = cells.some(cell => cell.outputs.toJSON().some(x => x.output_type === "error"));
+  return {IDLE} && (failed || cells.every(cell => cell.executionCount > 0));
+}}"""
+
+# What is out of sight need not be in the page: go to each cell and wait for what it should show.
+LOOK = """async ([index, expected]) => {
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  await notebook.scrollToItem(index, "auto");
+  const cell = notebook.widgets[index];
+  await cell.ready;
+  const all = selector => [...cell.node.querySelectorAll(selector)];
+  const visible = x => x.checkVisibility({ contentVisibilityAuto: true })
+    && x.getBoundingClientRect().height > 0;
+  const shown = selector => all(selector).filter(visible);
+  const width = (node, text) => {
+    const probe = document.createElement("span");
+    probe.textContent = text;
+    node.append(probe);
+    const { width } = probe.getBoundingClientRect();
+    probe.remove();
+    return width;
+  };
+  const monospace = x => /mono/i.test(getComputedStyle(x).fontFamily)
+    && Math.abs(width(x, "iiiiiiii") - width(x, "MMMMMMMM")) < 1;
+  const broken = x => {
+    const { height } = x.getBoundingClientRect();
+    x.style.whiteSpace = "pre";  // one line each
+    const unbroken = x.getBoundingClientRect();
+    x.style.whiteSpace = "";
+    return height > unbroken.height + 1;
+  };
+  const look = () => ({
+    figures: shown(".jp-OutputArea-output img").filter(x => x.naturalWidth > 0).length,
+    listings: shown(".jp-OutputArea-output pre code").map(monospace),
+    math: shown(".jp-MarkdownOutput mjx-container").length > 0,
+  });
+  const complete = x => x.figures === expected.figures && x.math === expected.math
+    && x.listings.length === expected.listings.length;
+  for (let i = 0; i < 100 && !(shown(".jp-Cell-inputWrapper").length && complete(look())); i++)
+    await new Promise(done => setTimeout(done, 100));
+  return {
+    ...look(),
+    editor: shown(".jp-InputArea-editor").length > 0,
+    placeholder: shown(".jp-InputPlaceholder").length > 0,
+    rawMath: shown(".jp-MarkdownOutput").some(x => x.textContent.includes("$"))
+      || all("mjx-merror, [data-mjx-error]").length > 0,
+    scrolled: cell.node.matches(".jp-mod-outputsScrolled") || all(".jp-TrimmedOutputs").length > 0,
+    broken: shown(".jp-OutputArea-output pre code").some(broken),
+    tooWide: shown(".jp-OutputArea-output, .jp-MarkdownOutput, .cm-scroller")
+      .some(x => x.scrollWidth > x.clientWidth + 1),
+  };
+}"""
+
+NEXT_SCREEN = f"""() => {{
+  const {{ node, outerNode }} = {NOTEBOOK_PANEL}.content;
+  const pane = [outerNode, node].find(x => x && x.scrollHeight > x.clientHeight
+    && /auto|scroll/.test(getComputedStyle(x).overflowY));
+  const before = pane.scrollTop;
+  pane.scrollTop += pane.clientHeight - 100;
+  return pane.scrollTop > before;
+}}"""
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def figures(cell):
+    return sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+
+
+def expected(cell):
+    """Return what the page should show of a cell of the reference copy."""
+    return {
+        "figures": figures(cell),
+        "listings": [True] * cell.source.count("mf.show_source("),
+        "math": cell.cell_type == "markdown" and "$" in cell.source,
+    }
+
+
+def write_without_outputs(notebook, path):
+    notebook = deepcopy(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, path)
+
+
+def settings_of_a_new_user(home):
+    from sklearn.datasets import get_data_home
+
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(home),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "SCIKIT_LEARN_DATA": get_data_home(),
+    }
+    environment.pop("PYTHONPATH", None)  # the notebook has to bring its own module
+    return environment
+
+
+def wait_for_answer(server, url, log):
+    for _ in range(120):
+        if server.poll() is not None:
+            break
+        try:
+            return urlopen(url, timeout=5).close()
+        except (URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail("the server does not answer:\n" + log.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def jupyter(front_end, folder, home):
+    """Yield the address of the notebook's page; the server ends with the block."""
+    environment = settings_of_a_new_user(home)
+    # matplotlib says on stderr that it lists the fonts, if that takes long
+    subprocess.run(
+        [sys.executable, "-c", "import matplotlib.font_manager"], env=environment, check=True
+    )
+    app, page = FRONT_ENDS[front_end]
+    port = free_port()
+    log = home / "server.log"
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={folder}",
+        f"--IdentityProvider.token={TOKEN}",
+        f"--{app}.expose_app_in_browser=True",
+    ]
+    with log.open("w", encoding="utf-8") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyter", front_end, *options],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for_answer(server, f"{url}/api?token={TOKEN}", log)
+        yield f"{url}/{page}/{NOTEBOOK.name}?token={TOKEN}"
+    finally:
+        server.terminate()  # which ends the kernel as well
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def run_all_cells(page):
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+    page.wait_for_function(FINISHED, timeout=TIME_LIMIT * 1000, polling=500)
+
+
+def save(page, path):
+    """Save with the keyboard; return what is in the file then."""
+    page.keyboard.press("Control+s")
+    page.wait_for_function(f"() => !{NOTEBOOK_PANEL}.model.dirty", timeout=30_000)
+    return nbformat.read(path, as_version=4)
+
+
+def take_screenshots(page, folder):
+    """Photograph the notebook from top to bottom."""
+    page.add_style_tag(content=".Toastify { display: none }")  # the question about Jupyter news
+    page.set_viewport_size({"width": 1300, "height": 1500})
+    page.evaluate(f"() => {NOTEBOOK_PANEL}.content.scrollToItem(0, 'start')")
+    for number in range(1, 100):
+        page.wait_for_timeout(1000)
+        page.screenshot(path=folder / f"{number:02}.png")
+        if not page.evaluate(NEXT_SCREEN):
+            break
+
+
+@pytest.fixture(scope="module", params=FRONT_ENDS)
+def visit(request, tmp_path_factory, olivetti):
+    """Run the notebook in the browser: the reference, the saved file, what each cell shows."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is neither chromium nor google-chrome")
+    pictures = Path(tempfile.mkdtemp(prefix=f"browser-{request.param}-"))
+    print(f"\n{request.param}: screenshots in {pictures}")
+    folder = tmp_path_factory.mktemp(request.param)
+    path = folder / NOTEBOOK.name
+    reference = load()
+    write_without_outputs(reference, path)
+    home = tmp_path_factory.mktemp("home")
+    with (
+        jupyter(request.param, folder, home) as url,
+        playwright.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS) as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.goto(url)
+        page.wait_for_function(f"() => {IDLE}", timeout=60_000)
+        run_all_cells(page)
+        saved = save(page, path)
+        seen = {
+            cell.id: page.evaluate(LOOK, [index, expected(cell)])
+            for index, cell in enumerate(reference.cells)
+        }
+        take_screenshots(page, pictures)
+    return SimpleNamespace(reference=reference, saved=saved, seen=seen)
+
+
+def which(visit, what):
+    return [id for id, cell in visit.seen.items() if cell[what]]
+
+
+def test_every_cell_runs_in_order_without_an_error_or_a_warning(visit):
+    code = [cell for cell in visit.saved.cells if cell.cell_type == "code"]
+    outputs = [(cell.id, output) for cell in code for output in cell.outputs]
+    assert [id for id, output in outputs if output.output_type == "error"] == []
+    assert [id for id, output in outputs if output.get("name") == "stderr"] == []
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+
+
+def test_every_figure_of_the_reference_copy_is_shown(visit):
+    assert sum(map(figures, visit.reference.cells)) > 0
+    for cell in visit.reference.cells:
+        assert (cell.id, visit.seen[cell.id]["figures"]) == (cell.id, figures(cell))
+
+
+def test_only_the_set_up_cell_is_collapsed(visit):
+    assert which(visit, "placeholder") == ["set-up"]
+    code = [cell.id for cell in visit.reference.cells if cell.cell_type == "code"]
+    assert which(visit, "editor") == [id for id in code if id != "set-up"]
+
+
+def test_nothing_is_cut_or_has_to_be_scrolled(visit):
+    assert which(visit, "scrolled") == []
+    assert which(visit, "tooWide") == []
+
+
+def test_no_line_of_a_source_listing_is_broken(visit):
+    assert which(visit, "broken") == []
+
+
+def test_source_listings_are_in_a_monospace_font(visit):
+    listings = {cell.id: expected(cell)["listings"] for cell in visit.reference.cells}
+    assert any(listings.values())
+    assert {id: cell["listings"] for id, cell in visit.seen.items()} == listings
+
+
+def test_mathematics_is_typeset(visit):
+    math = [cell.id for cell in visit.reference.cells if expected(cell)["math"]]
+    assert math and which(visit, "math") == math
+    assert which(visit, "rawMath") == []

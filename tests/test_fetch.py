@@ -1,0 +1,434 @@
+"""Getting the faces, when all is well and when something fails: network, files, disk, Ctrl-C."""
+
+import contextlib
+import errno
+import hashlib
+import inspect
+import io
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from scipy.io import savemat
+from sklearn.datasets import _olivetti_faces, fetch_olivetti_faces, get_data_home
+
+import mf_solutions as mf
+
+CACHE = "olivetti_py3.pkz"
+BY_HAND = "olivettifaces.mat"
+FACES = _olivetti_faces.FACES
+CLOSED_PORT = "http://127.0.0.1:1/"
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Answer every request with the same chunks, one a second, until closed."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, *chunks):
+        super().__init__(("127.0.0.1", 0), None)
+        self.chunks = chunks
+        self.asked = threading.Event()
+        self.closed = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+        threading.Thread(target=self.serve_forever, args=[0.05], daemon=True).start()
+
+    def finish_request(self, request, client_address):
+        with contextlib.suppress(OSError):  # the client may hang up
+            request.recv(65536)
+            self.asked.set()
+            for i, chunk in enumerate(self.chunks):
+                if i and self.closed.wait(1):
+                    return
+                request.sendall(chunk)
+
+    def close(self):
+        self.closed.set()
+        self.shutdown()
+        self.server_close()
+
+
+def http(status, *headers, body=b""):
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+
+
+def as_mat(array):
+    file = io.BytesIO()
+    savemat(file, {"faces": array.T})
+    return file.getvalue()
+
+
+def as_pickle(value):
+    file = io.BytesIO()
+    joblib.dump(value, file, compress=6)
+    return file.getvalue()
+
+
+OTHER_ARRAY = np.random.RandomState(1).randint(256, size=(400, 4096)).astype(np.uint8)
+SILENCE = [b""] * 60
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Return the data folder, which does not exist yet."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # so that TMPDIR is looked at again
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(_olivetti_faces, "FACES", FACES._replace(url=CLOSED_PORT))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def serve(loopback, monkeypatch):
+    """Put a server in the place of scikit-learn's; optionally, of content it knows."""
+    servers, threads = [], set(threading.enumerate())
+
+    def start(*chunks, content=None):
+        servers.append(Server(*chunks))
+        remote = FACES._replace(url=servers[-1].url)
+        if content is not None:
+            remote = remote._replace(checksum=hashlib.sha256(content).hexdigest())
+        monkeypatch.setattr(_olivetti_faces, "FACES", remote)
+        return servers[-1]
+
+    yield start
+    with warnings.catch_warnings():  # a call given up may still speak, in the next test otherwise
+        warnings.simplefilter("ignore")
+        for server in servers:
+            server.close()
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(5)
+
+
+@pytest.fixture(scope="session")
+def original(olivetti):
+    """Return scikit-learn's faces, and the file they once came from; skip without them."""
+    raw = joblib.load(Path(get_data_home(), CACHE))
+    return fetch_olivetti_faces(download_if_missing=False), as_mat(raw)
+
+
+def serve_content(serve, content):
+    serve(http("200 OK", f"Content-Length: {len(content)}", body=content), content=content)
+
+
+@pytest.fixture
+def network(serve, original):
+    serve_content(serve, original[1])
+
+
+def call(linger=0, **options):
+    """Call fetch_faces; return the faces, the text of each warning and the seconds taken."""
+    before = socket.getdefaulttimeout()
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        faces = mf.fetch_faces(**options)
+        seconds = time.perf_counter() - start
+        time.sleep(linger)
+    assert socket.getdefaulttimeout() == before
+    assert {(w.category, w.filename) for w in caught} <= {(UserWarning, __file__)}
+    return faces, [str(w.message) for w in caught], seconds
+
+
+def content_of(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def check_fallback(faces, texts, folder):
+    assert faces.name == "Labeled Faces in the Wild"
+    assert faces.images.shape == (100, 25, 25) and faces.target is None
+    assert 0 <= faces.images.min() < faces.images.max() <= 1
+    assert np.array_equal(faces.data, faces.images.reshape(100, 625))
+    (text,) = texts
+    for words in ["cannot be had", faces.name, "numbers differ", FACES.url, str(folder / BY_HAND)]:
+        assert words in text
+
+
+def check_olivetti(faces, original):
+    assert faces.pop("name") == "Olivetti faces"
+    assert faces.keys() == original[0].keys()
+    for key, value in original[0].items():
+        assert np.array_equal(faces[key], value)
+
+
+LENGTH = "Content-Length: 400000"
+
+
+@pytest.mark.parametrize(
+    ("remote", "words", "timeout"),
+    [
+        pytest.param(CLOSED_PORT, ["refused"], 8, id="connection-refused"),
+        pytest.param("http://no-such-host.invalid/", ["failed (URLError"], 8, id="unknown-host"),
+        pytest.param([http("403 Forbidden")], ["403: Forbidden"], 8, id="403"),
+        pytest.param([http("404 Not Found")], ["404: Not Found"], 8, id="404"),
+        pytest.param([http("429 Too Many Requests")], ["429: Too Many"], 8, id="429"),
+        pytest.param([http("500 Server Error")], ["500: Server Error"], 8, id="500"),
+        pytest.param([http("302 Found", "Location: /")], ["infinite loop"], 8, id="redirect-loop"),
+        pytest.param([b""], ["closed connection"], 8, id="hangs-up"),
+        pytest.param([b"hello\r\n"], ["BadStatusLine"], 8, id="not-http"),
+        pytest.param([http("200 OK", LENGTH, body=b"abc")], ["got only 3 out of"], 8, id="cut"),
+        pytest.param([http("200 OK", body=b"abc")], ["SHA256 checksum"], 8, id="wrong-checksum"),
+        pytest.param(
+            [http("200 OK", "Content-Type: text/html", body=b"<html></html>")],
+            ["SHA256 checksum"],
+            8,
+            id="html-page",
+        ),
+        pytest.param(SILENCE, ["not complete after 2 s", "timed out"], 2, id="never-answers"),
+        pytest.param(
+            [http("200 OK", LENGTH)] + [b"x"] * 60,
+            ["not complete after 2 s"],
+            2,
+            id="a-byte-a-second",
+        ),
+    ],
+)
+def test_a_failed_download_is_named_and_replaced_in_time(
+    remote, words, timeout, folder, serve, monkeypatch, capfd
+):
+    if isinstance(remote, str):
+        monkeypatch.setattr(_olivetti_faces, "FACES", FACES._replace(url=remote))
+    else:
+        serve(*remote)
+    before = content_of(folder.parent)
+    faces, texts, seconds = call(timeout=timeout)
+    check_fallback(faces, texts, folder)
+    assert "the download failed" in texts[0] and any(w in texts[0] for w in words)
+    assert seconds < timeout + 5
+    assert content_of(folder.parent) == before
+    assert capfd.readouterr().out == ""
+
+
+def test_other_faces_with_the_checksum_expected_are_refused(folder, serve):
+    serve_content(serve, as_mat(OTHER_ARRAY))
+    before = content_of(folder.parent)
+    faces, texts, _ = call()
+    check_fallback(faces, texts, folder)
+    assert "not that of the Olivetti faces" in texts[0]
+    assert content_of(folder.parent) == before
+
+
+def test_nothing_is_said_after_the_time_is_up(serve, capfd):
+    serve(*SILENCE)
+    _, texts, _ = call(timeout=1, linger=1)
+    assert len(texts) == 1
+    assert capfd.readouterr().out == ""
+
+
+def test_the_time_allowed_leaves_two_of_twenty_seconds_for_the_rest():
+    assert inspect.signature(mf.fetch_faces).parameters["timeout"].default <= 18
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_is_no_time_is_refused(timeout):
+    with pytest.raises(ValueError, match="timeout must be finite and greater than 0"):
+        mf.fetch_faces(timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", ["15", None])
+def test_a_timeout_that_is_no_number_is_refused(timeout):
+    with pytest.raises(TypeError, match="timeout must be a number"):
+        mf.fetch_faces(timeout=timeout)
+
+
+def test_the_download_is_kept_and_then_does_without_the_network(
+    folder, network, original, monkeypatch, capfd
+):
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    assert not texts and capfd.readouterr().out == ""
+    kept = content_of(folder.parent)
+    assert kept.keys() == {folder.parent / "scratch", folder, folder / CACHE}
+
+    monkeypatch.setattr(_olivetti_faces, "FACES", FACES._replace(url=CLOSED_PORT))
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    assert not texts
+    assert content_of(folder.parent) == kept
+
+
+def test_a_file_put_into_the_folder_by_hand_does_without_the_network(folder, original):
+    folder.mkdir()
+    (folder / BY_HAND).write_bytes(original[1])
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    assert not texts
+    assert (folder / BY_HAND).read_bytes() == original[1]
+    assert {path.name for path in folder.iterdir()} == {BY_HAND, CACHE}
+
+
+def test_the_folder_is_scikit_learns_own_where_none_is_set(tmp_path, original, monkeypatch):
+    monkeypatch.delenv("SCIKIT_LEARN_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path(get_data_home(), BY_HAND).write_bytes(original[1])
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    assert not texts
+
+
+def dangling(path):
+    path.symlink_to("nowhere")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((CACHE, b""), id="cache-empty"),
+        pytest.param((CACHE, as_pickle(OTHER_ARRAY)[:1000]), id="cache-cut"),
+        pytest.param((CACHE, bytes(range(256))), id="cache-garbage"),
+        pytest.param((CACHE, as_pickle({"faces": 1})), id="cache-of-something-else"),
+        pytest.param((CACHE, as_pickle(OTHER_ARRAY)), id="cache-of-other-images"),
+        pytest.param((CACHE, Path.mkdir), id="cache-is-a-directory"),
+        pytest.param((CACHE, dangling), id="cache-is-a-dangling-link"),
+        pytest.param((BY_HAND, b""), id="file-empty"),
+        pytest.param((BY_HAND, b"<html>" * 100), id="file-is-a-page"),
+        pytest.param((BY_HAND, as_mat(OTHER_ARRAY)), id="file-of-other-images"),
+        pytest.param((BY_HAND, dangling), id="file-is-a-dangling-link"),
+    ]
+)
+def damaged(request, folder, monkeypatch):
+    """Return the path of a file that is there but holds no Olivetti faces."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # scikit-learn's, before it retries
+    name, damage = request.param
+    folder.mkdir()
+    if callable(damage):
+        damage(folder / name)
+    else:
+        (folder / name).write_bytes(damage)
+    return folder / name
+
+
+def test_a_damaged_file_without_the_network_is_named_and_left_alone(damaged, folder):
+    before = content_of(folder.parent)
+    faces, texts, _ = call()
+    check_fallback(faces, texts, folder)
+    assert f"reading {damaged} failed" in texts[0] and "the download failed" in texts[0]
+    assert content_of(folder.parent) == before
+
+
+def test_a_damaged_file_with_the_network_is_named_and_left_alone(
+    damaged, folder, network, original
+):
+    before = content_of(folder.parent)
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    (text,) = texts
+    assert text.startswith("These are the Olivetti faces") and f"reading {damaged} failed" in text
+    after = content_of(folder.parent)
+    assert after.keys() - before.keys() == {folder / CACHE} - {damaged}
+    assert before.items() <= after.items()
+
+
+def check_no_copy(folder, original):
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    (text,) = texts
+    assert text.startswith("These are the Olivetti faces")
+    assert f"no copy could be kept in {folder} (" in text
+
+
+def test_the_folder_is_a_file(folder, network, original):
+    folder.write_bytes(b"mine")
+    check_no_copy(folder, original)
+    assert folder.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder no one can write to")
+def test_the_folder_cannot_be_made(network, original, monkeypatch):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", "/proc/nonexistent")
+    check_no_copy(Path("/proc/nonexistent"), original)
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="permissions do not bind root")
+def test_the_folder_is_read_only(folder, network, original):
+    folder.mkdir(mode=0o500)
+    check_no_copy(folder, original)
+    assert not content_of(folder)
+
+
+def test_a_disk_full_halfway_leaves_no_part_of_a_copy(folder, network, original, monkeypatch):
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder.mkdir()
+    monkeypatch.setattr(Path, "write_bytes", half)
+    check_no_copy(folder, original)
+    assert not content_of(folder)
+
+
+def test_a_disk_really_full_leaves_no_part_of_a_copy(folder, network, original):
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        check_no_copy(folder, original)
+        assert not content_of(folder)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_no_temporary_folder_is_named_as_the_reason(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    faces, texts, _ = call()
+    check_fallback(faces, texts, folder)
+    assert "the download failed" in texts[0] and "none" in texts[0]
+
+
+INTERRUPTED = """
+import signal, sys
+from sklearn.datasets import _olivetti_faces
+import mf_solutions
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without it
+_olivetti_faces.FACES = _olivetti_faces.FACES._replace(url=sys.argv[1])
+mf_solutions.fetch_faces(timeout=15)
+"""
+
+
+def test_an_interrupt_ends_the_wait_and_leaves_nothing_behind(folder, serve, original):
+    server = serve(*SILENCE)
+    before = content_of(folder.parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, server.url],
+        cwd=Path(mf.__file__).parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert server.asked.wait(20)
+            time.sleep(0.5)
+            start = time.perf_counter()
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=10)
+            seconds = time.perf_counter() - start
+        finally:
+            child.kill()
+    assert seconds < 3
+    assert err.rstrip().endswith("KeyboardInterrupt") and out == ""
+    assert content_of(folder.parent) == before
+
+    serve_content(serve, original[1])
+    faces, texts, _ = call()
+    check_olivetti(faces, original)
+    assert not texts

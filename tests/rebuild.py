@@ -57,6 +57,7 @@ def executed(notebook, folder=ROOT):
         timeout=600,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,  # how a print is cut into chunks depends on the clock
         resources={"metadata": {"path": str(folder)}},
     ).execute()
     new.metadata = notebook.metadata

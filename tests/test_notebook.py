@@ -90,7 +90,7 @@ def test_the_picture_in_the_readme_is_the_notebooks():
     assert PICTURE.read_bytes() == picture(NB)
 
 
-def test_alone_in_an_empty_folder_it_runs_and_a_rebuild_gives_no_diff(olivetti, tmp_path):
+def test_alone_in_an_empty_folder_it_runs_and_a_rebuild_gives_no_diff(loopback, olivetti, tmp_path):
     old, new = load(), rebuilt(NB, tmp_path)
     assert (tmp_path / "mf_solutions.py").read_text(encoding="utf-8") == MODULE.read_text("utf-8")
     if drawn_by() != matplotlib.__version__:  # another Matplotlib draws other pixels
@@ -102,7 +102,7 @@ def test_alone_in_an_empty_folder_it_runs_and_a_rebuild_gives_no_diff(olivetti, 
     assert nbformat.writes(new) == nbformat.writes(old)
 
 
-def test_alone_in_an_empty_folder_it_runs_without_the_faces(monkeypatch, tmp_path):
+def test_alone_in_an_empty_folder_it_runs_without_the_faces(loopback, monkeypatch, tmp_path):
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "no faces"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers there
     new = executed(NB, tmp_path)
@@ -113,7 +113,7 @@ def test_alone_in_an_empty_folder_it_runs_without_the_faces(monkeypatch, tmp_pat
     )
 
 
-def test_an_older_module_beside_it_is_named_and_left_alone(tmp_path):
+def test_an_older_module_beside_it_is_named_and_left_alone(loopback, tmp_path):
     module = tmp_path / "mf_solutions.py"
     module.write_text("__version__ = '0.9'\n")
     with pytest.raises(CellExecutionError, match=r"needs mf_solutions 1\.0, but .* is 0\.9"):

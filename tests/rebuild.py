@@ -10,6 +10,7 @@ import base64
 import io
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -77,7 +78,7 @@ def rebuilt(notebook, folder=ROOT):
 def settle(old, new):
     """Keep the old outputs where the new ones say the same."""
     if "nbval-ignore-output" in new.metadata.get("tags", []) and old.source == new.source:
-        new.outputs = old.outputs or new.outputs
+        new.outputs = deepcopy(old.outputs) or new.outputs
     for was, now in zip(old.outputs, new.outputs):
         if "image/png" in was.get("data", {}) and "image/png" in now.get("data", {}):
             if looks_the_same(was.data["image/png"], now.data["image/png"]):

@@ -1043,7 +1043,10 @@ class _Answer:
     def is_blank(self):
         """Whether it has nothing that the blanks of the handout do not have."""
         code = getattr(self.f, "__code__", None)
-        return code is not None and {*code.co_varnames, *code.co_names} <= _SKELETON
+        if code is None:
+            return False
+        names = {*code.co_varnames, *code.co_names} - {*inspect.signature(self.f).parameters}
+        return names <= _SKELETON
 
     def pair(self, factors, P, Q):
         if not isinstance(factors, (tuple, list)) or len(factors) != 2:
@@ -1184,7 +1187,7 @@ def _judge_matrix_factorization(answer):
     numbers = 4, 0.03, 0.5
     found = answer(R, P, Q, 2, *numbers)
     for visits, order in itertools.product(_VISITS, _ORDERS):
-        if _near(found, _descent(visits, order, R, P, Q, *numbers)):
+        if _near(found, _descent(visits, order, R, P, Q, *numbers), tol=1e-4):
             if _stops_early(answer, visits, order):
                 notes["stops early"] = {}
             label, text = f"{visits}, {order}", f"{_VISITS[visits][0]}, {_ORDERS[order][0]}"
@@ -1413,10 +1416,12 @@ def _of_shapes(settled, answer, draw, forms):
     if settled.args[0].label != "ValueError":
         return settled
     try:
-        label = next((form for form in forms(answer, *_random(4, 4, 4, draw)) if form), None)
+        for labels in forms(answer, *_random(4, 4, 4, draw)):
+            if labels and "" not in labels:
+                return _wrong(labels[0])
     except _Settled:
-        label = None
-    return _wrong(label) if label else settled
+        pass
+    return settled
 
 
 def _products(A, B):
@@ -1427,24 +1432,30 @@ def _products(A, B):
 
 
 def _gradient_forms(answer, R, P, Q):
+    """Yield the forms that fit the step of P, then those that fit the step of Q."""
     new_P, new_Q = answer(R, P, Q, 4, 1, 1e-5, 0.5)
     for new, X, data, Y in ((new_P, P, R, Q), (new_Q, Q, R.T, P)):
-        for label, product in _products(X, Y.T):
-            for other, gradient in _products(data - product, Y):
-                if _pull(new - X, gradient, X):
-                    yield label or other
+        yield [
+            label or other
+            for label, product in _products(X, Y.T)
+            for other, gradient in _products(data - product, Y)
+            if _pull(new - X, gradient, X)
+        ]
 
 
 def _update_forms(answer, R, P, Q):
+    """Yield the forms that fit the new P, then those that fit the new Q."""
     new_P, new_Q = answer(R, P, Q, 1)
-    for new, X, data, Ys in ((new_P, P, R, (Q, new_Q)), (new_Q, Q, R.T, (P, new_P))):
-        for Y in Ys:
+    for new, X, data, others in ((new_P, P, R, (Q, new_Q)), (new_Q, Q, R.T, (P, new_P))):
+        labels = []
+        for Y in others:
             top, bottom = data @ Y, X @ Y.T @ Y
-            for wrong in (X @ (top / bottom), X.T @ (top / bottom), X @ top / bottom):
-                if _near([new], [wrong]):
-                    yield "matrix product where elementwise is needed"
+            for mixed in (X @ (top / bottom), X.T @ (top / bottom), X @ top / bottom):
+                if _near([new], [mixed]):
+                    labels.append("matrix product where elementwise is needed")
             bottoms = [(a or b, W) for a, V in _products(X, Y.T) for b, W in _products(V, Y)]
             bottoms += [(a or b, W) for a, V in _products(Y.T, Y) for b, W in _products(X, V)]
             for (label, top), (other, bottom) in itertools.product(_products(data, Y), bottoms):
                 if _near([new], [X * top / bottom]):
-                    yield label or other
+                    labels.append(label or other)
+        yield labels

@@ -3,6 +3,7 @@
 ``oldest`` has the lower bounds of requirements.txt, ``colab`` the versions of
 Google Colab in August 2026, ``newest`` whatever is newest. ``blas`` repeats what
 touches the stored outputs over three kernels and two thread counts of OpenBLAS.
+``nbgrader`` lets that tool make the students' version from the same marks.
 """
 
 import os
@@ -29,7 +30,7 @@ COLAB = [
 ]
 
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["oldest", "colab", "newest", "blas"]
+nox.options.sessions = ["oldest", "colab", "newest", "nbgrader", "blas"]
 
 
 def suite(session, *pins):
@@ -51,6 +52,13 @@ def colab(session):
 @nox.session(python=["3.11", "3.12", "3.13"])
 def newest(session):
     suite(session)
+
+
+@nox.session
+def nbgrader(session):
+    session.chdir(ROOT)
+    session.install("-r", "tests/requirements.txt", "nbgrader")
+    session.run("python", "-m", "pytest", "tests/test_handout.py")
 
 
 @nox.session

@@ -907,8 +907,7 @@ _HINTS = {  # for each mistake: what the numbers look like
     "Q untransposed": "Q goes in with shape {given} and comes back with {got}. If you turn it on "
     "its side, turn it back.",
     "K hard-coded": "it does not work for every K: not for K = {K}. Which loop should know K?",
-    "steps ignored": "1 step or 3 steps, and the result is the same. How often does the loop run, "
-    "and when does it return?",
+    "steps ignored": "{what}. How often does the loop run, and when does it return?",
     "alpha ignored": "twice the alpha, and the same result. Where is alpha used?",
     "elementwise where a matrix product is needed": "* multiplies entry by entry, where the "
     "equation has a product of matrices.",
@@ -1215,19 +1214,26 @@ def _direction(answer, R, P, Q):
     ``P += alpha * (2 E Q - c beta P)``, where c counts how often P is charged.
     """
     K, alpha, beta = P.shape[1], 1e-5, 0.5
+    scale = 1024  # the same problem in larger units, lest a rule for stopping thinks it small
 
     def moved(steps, alpha):
-        new_P, new_Q = answer(R, P, Q, K, steps, alpha, beta)
-        return (new_P - P) / alpha, (new_Q - Q) / alpha
+        big = R * scale**2, P * scale, Q * scale
+        new_P, new_Q = answer(*big, K, steps, alpha / scale**2, beta * scale**2)
+        return (new_P / scale - P) / alpha, (new_Q / scale - Q) / alpha
 
     dP, dQ = moved(1, alpha)
-    one, three = moved(1, 0.01), moved(3, 0.01)
-    idle = ~dP.any(axis=0) & ~dQ.any(axis=0)
-    if not any(X.any() for X in (dP, dQ, *three)):
+    three = moved(3, alpha)
+    size, size_of_three = (max(np.abs(X).max() for X in step) for step in ((dP, dQ), three))
+    idle = np.maximum(np.abs(dP).max(axis=0), np.abs(dQ).max(axis=0)) <= 1e-6 * size
+    if size_of_three == 0:
         raise _blank()
-    if idle.all() or _near(one, three, tol=1e-9):
-        raise _wrong("steps ignored")
-    if _near(moved(1, 2 * alpha), (dP / 2, dQ / 2), tol=1e-8):
+    if size == 0:
+        raise _wrong("steps ignored", what="with steps = 1 nothing moves")
+    if _near(three, (dP, dQ), tol=1e-6 * size):
+        raise _wrong("steps ignored", what="1 step or 3 steps, and the result is the same")
+    if abs(size_of_three / size - 2) < 0.01:
+        raise _wrong("steps ignored", what="it takes one step more than it should")
+    if _near(moved(1, 2 * alpha), (dP / 2, dQ / 2), tol=1e-6 * size):
         raise _wrong("alpha ignored")
     if idle.any():
         raise _wrong("K hard-coded", K=K)
@@ -1350,8 +1356,12 @@ def _first_step(answer, R, P, Q):
     one, three = answer(R, P, Q, 1), answer(R, P, Q, 3)
     if _near(three, (P, Q), tol=0):
         raise _blank()
-    if _near(one, (P, Q), tol=0) or _near(one, three, tol=1e-9):
-        raise _wrong("steps ignored")
+    if _near(one, (P, Q), tol=0):
+        raise _wrong("steps ignored", what="with steps = 1 nothing moves")
+    if _near(one, three, tol=1e-9):
+        raise _wrong("steps ignored", what="1 step or 3 steps, and the result is the same")
+    if any(_near(one, step(R, *step(R, P, Q))) for _, _, step, _ in _FIRST.values()):
+        raise _wrong("steps ignored", what="it takes one step more than it should")
     new_P, new_Q = one
     order = _origin(new_P, R, P, Q, new_Q, "P"), _origin(new_Q, R.T, Q, P, new_P, "Q")
     return None if None in order else order

@@ -125,6 +125,20 @@ def mean_gradient(R, P, Q, K, steps, alpha, beta):
     return batch()(R, P, Q, K, steps, alpha / R.size, beta)
 
 
+def small_change(R, P, Q, K, steps, alpha, beta):
+    """The rule of the handout's second function, in the first: it holds the old factors."""
+    for _ in range(steps):
+        Pu, Qu = batch()(R, P, Q, K, 1, alpha, beta)
+        if np.linalg.norm(Pu - P) / P.size < 0.001 > np.linalg.norm(Qu - Q) / Q.size:
+            break
+        P, Q = Pu, Qu
+    return P, Q
+
+
+def in_float32(R, P, Q, K, *numbers):
+    return batch()(*(X.astype(np.float32) for X in (R, P, Q)), K, *numbers)
+
+
 def two_features(R, P, Q, K, steps, alpha, beta):
     P_two, Q_two = batch()(R, P[:, :2], Q[:, :2], 2, steps, alpha, beta)
     return np.hstack([P_two, P[:, 2:]]), np.hstack([Q_two, Q[:, 2:]])
@@ -175,6 +189,10 @@ ANSWERS = [  # check, answer, kind, label
     (MF, two_features, wrong, "K hard-coded"),
     (MF, with_steps(batch(), 1), wrong, "steps ignored"),
     (MF, with_steps(batch(), 100), wrong, "steps ignored"),
+    (MF, lambda *a: batch()(*a[:4], a[4] + 1, *a[5:]), wrong, "steps ignored"),
+    (MF, lambda *a: batch()(*a[:4], a[4] - 1, *a[5:]), wrong, "steps ignored"),
+    (MF, small_change, note, "stops early"),
+    (MF, in_float32, "correct", "full batch, P first"),
     (MF, lambda R, P, Q, K, n, alpha, b: batch()(R, P, Q, K, n, 0.002, b), wrong, "alpha ignored"),
     (MF, lambda *a: [X * np.nan for X in batch()(*a)], wrong, "not finite"),
     (MF, lambda R: None, wrong, "TypeError"),
@@ -218,6 +236,8 @@ ANSWERS = [  # check, answer, kind, label
     (MU, lambda R, P, Q, n: (P, update()(R, P, Q, n)[1]), wrong, "one factor never changes"),
     (MU, lambda R, P, Q, n: update()(R, P, Q, 1), wrong, "steps ignored"),
     (MU, lambda R, P, Q, n: update()(R, P, Q, 5000), wrong, "steps ignored"),
+    (MU, lambda R, P, Q, n: update()(R, P, Q, n + 1), wrong, "steps ignored"),
+    (MU, lambda R, P, Q, n: update()(R, P, Q, n - 1), wrong, "steps ignored"),
     (MU, stale, wrong, "stale factors"),
     (MU, update(bottom_P=lambda P, Q: P @ Q @ Q.T), wrong, "transpose missing"),
     (MU, update(top_Q=lambda R, P: R @ P), wrong, "transpose missing"),

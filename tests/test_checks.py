@@ -17,7 +17,9 @@ MF, MU = mf.check_matrix_factorization, mf.check_multiplicative_update
 
 def verdict(check, f):
     try:
-        return check(f)
+        found = check(f)
+        assert found.kind != "wrong"
+        return found
     except mf.WrongAnswer as error:
         assert str(error) == str(error.verdict) and error.verdict.kind == "wrong"
         return error.verdict
@@ -144,6 +146,16 @@ def two_features(R, P, Q, K, steps, alpha, beta):
     return np.hstack([P_two, P[:, 2:]]), np.hstack([Q_two, Q[:, 2:]])
 
 
+def second_feature(R, P, Q, K, *numbers):
+    P[:, 1] *= 1  # there is none when K = 1
+    return batch()(R, P, Q, K, *numbers)
+
+
+def same_gradient_again(R, P, Q, K, steps, alpha, beta):
+    P_new, Q_new = batch()(R, P, Q, K, 1, alpha, beta)
+    return P + steps * (P_new - P), Q + steps * (Q_new - Q)
+
+
 def from_features(kernel):
     return lambda R, P, Q, K, *numbers: kernel(R, P, Q, *numbers)
 
@@ -187,6 +199,8 @@ ANSWERS = [  # check, answer, kind, label
     (MF, lambda *a: batch()(*a)[0], wrong, "no pair of factors"),
     (MF, lambda *a: print(batch()(*a)), wrong, "no pair of factors"),
     (MF, two_features, wrong, "K hard-coded"),
+    (MF, second_feature, wrong, "K hard-coded"),
+    (MF, same_gradient_again, wrong, "not the update"),
     (MF, with_steps(batch(), 1), wrong, "steps ignored"),
     (MF, with_steps(batch(), 100), wrong, "steps ignored"),
     (MF, lambda *a: batch()(*a[:4], a[4] + 1, *a[5:]), wrong, "steps ignored"),

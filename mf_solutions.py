@@ -51,6 +51,8 @@ __all__ = [
     "fetch_faces",
     "gradient_descent",
     "gradient_step",
+    "hals",
+    "hals_step",
     "multiplicative_step",
     "multiplicative_update",
     "sgd",
@@ -347,9 +349,11 @@ def squared_error(R, P, Q):
 
 def _squared_error(R, P, Q):
     with np.errstate(over="ignore", invalid="ignore"):
-        if not isinstance(R, np.ndarray):  # sparse: multiply out, so that E is never formed
-            cross = np.sum((R.T @ P) * Q)
-            return float(R.multiply(R).sum() - 2 * cross + np.sum((P.T @ P) * (Q.T @ Q)))
+        if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
+            squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
+            cross = np.sum(_product(R.T, P) * Q, dtype=np.float64)
+            both = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
+            return float(squares.sum(dtype=np.float64)) - 2 * float(cross) + float(both)
         total = 0.0
         rows = max(1, 2**20 // R.shape[1])  # a block of E at a time, for data beyond memory
         for i in range(0, len(R), rows):
@@ -450,10 +454,11 @@ def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
 
 def gradient_step(R, P, Q, alpha, beta):
     """One step of :func:`gradient_descent`, without its checks."""
-    EQ = R @ Q - P @ (Q.T @ Q)  # E Q, but E itself is never formed
-    P_new = P + alpha * (2 * EQ - beta * P)
-    EtP = R.T @ P_new - Q @ (P.T @ P_new)  # the same E: it still holds the old P
-    Q_new = Q + alpha * (2 * EtP - beta * Q)
+    keep = 1 - alpha * beta
+    EQ = _product(R, Q) - P @ (Q.T @ Q)  # E Q, but E itself is never formed
+    P_new = keep * P + 2 * alpha * EQ
+    EtP = _product(R.T, P_new) - Q @ (P.T @ P_new)  # the same E: it still holds the old P
+    Q_new = keep * Q + 2 * alpha * EtP
     return P_new, Q_new
 
 
@@ -511,7 +516,7 @@ def sgd(R, P, Q, epochs, alpha, beta, callback=None):
     alpha = _number("alpha", alpha, positive=True)
     beta = _number("beta", beta)
     tall = R.shape[0] > R.shape[1]
-    values, rates = waves(R.T if tall else R, alpha)
+    values, rates = waves(R.T if tall else R, 2 * alpha)  # the 2 of the gradient; doubling is exact
 
     def update(P, Q):
         if tall:  # a wave spans the shorter side, so the factors change places
@@ -546,27 +551,35 @@ def waves(R, alpha):
 
     def slanted(X):
         # Pad each row by N blanks, cut the rows one entry shorter: row i slides i to the right
-        padded = np.pad(X, ((0, 0), (0, N)))
+        padded = np.zeros((N, M + N), R.dtype)
+        padded[:, :M] = X
         return padded.ravel()[: N * (N + M - 1)].reshape(N, N + M - 1).T.copy()
 
-    return slanted(np.where(observed, R, 0)), slanted(alpha * observed.astype(R.dtype))
+    return slanted(np.where(observed, R, 0)), slanted(np.where(observed, alpha, 0))
 
 
 def sgd_epoch(values, rates, P, Q, beta):
-    """One epoch of :func:`sgd` over the :func:`waves` of ``R``, ``N <= M``."""
+    """One epoch of :func:`sgd` over the :func:`waves` of ``R`` and ``2 * alpha``, ``N <= M``."""
     N, M, K = values.shape[1], len(Q), Q.shape[1]
     PQ = np.zeros((2, K, N), P.dtype)
     p, q = PQ
+    QP = PQ[::-1]
     p[:, : len(P)] = P.T
     strip = np.zeros((K, M + 2 * N - 2), P.dtype)  # Q reversed, with blanks at both ends
     strip[:, N - 1 : N - 1 + M] = Q[::-1].T
+    windows = [strip[:, start : start + N] for start in reversed(range(N + M - 1))]
 
-    for t, (r, alpha) in enumerate(zip(values, rates)):
-        start = N + M - 2 - t
-        window = strip[:, start : start + N]  # column i of it is row t - i of Q
-        q[:] = window
-        e = r - np.add.reduce(p * q, axis=0)
-        PQ += alpha * (2 * e * PQ[::-1] - beta * PQ)  # both, from the old values
+    add_up, multiply = np.add.reduce, np.multiply
+    half_beta = np.array(beta / 2, P.dtype)
+    pq, step, decay = np.empty_like(p), np.empty_like(PQ), np.empty_like(PQ)  # used by every wave
+    for r, rate, window in zip(values, rates, windows):
+        q[:] = window  # column i of it is row t - i of Q at wave t
+        e = r - add_up(multiply(p, q, pq))
+        # PQ += rate * (e * QP - half_beta * PQ), both from the old values
+        multiply(e, QP, step)
+        step -= multiply(half_beta, PQ, decay)
+        step *= rate
+        PQ += step
         window[:] = q
 
     return p[:, : len(P)].T.copy(), strip[:, N - 1 : N - 1 + M][:, ::-1].T.copy()
@@ -635,14 +648,100 @@ def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
 
 def multiplicative_step(R, P, Q):
     """One step of :func:`multiplicative_update`, without its checks."""
-    P = P * _ratio(R @ Q, P @ (Q.T @ Q))
-    Q = Q * _ratio(R.T @ P, Q @ (P.T @ P))
+    P = P * _ratio(_product(R, Q), P @ (Q.T @ Q))
+    Q = Q * _ratio(_product(R.T, P), Q @ (P.T @ P))
     return P, Q
 
 
 def _ratio(numerator, denominator):
-    """Divide entry by entry; where the denominator is 0 so is what it scales, and 0 will do."""
-    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+    """Divide entry by entry; where the denominator is 0 so is what it scales, or its numerator."""
+    denominator[denominator == 0] = 1
+    return numerator / denominator
+
+
+def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
+    """Factorize non-negative data by hierarchical alternating least squares, ``P`` first.
+
+    Each column of ``P`` in turn is set to its best non-negative value while all
+    else stands still, then each column of ``Q``: so ``P`` and ``Q`` stay
+    non-negative and ``sum(E**2)`` never rises, as with :func:`multiplicative_update`,
+    but a zero may leave zero, and far fewer steps are needed.
+
+    Parameters
+    ----------
+    R : array_like, shape (N, M)
+        The data: finite and non-negative; what :func:`multiplicative_update` takes.
+    P : array_like, shape (N, K)
+        Start of the weights, non-negative.
+    Q : array_like, shape (M, K)
+        Start of the basis, non-negative. A column that is zero leaves that of ``P``
+        as it is, and comes alive from it; if both are zero, both stay zero.
+    steps : int
+        Largest number of steps, at least 0.
+    inner : int, default 4
+        Sweeps over the columns of ``P``, and then of ``Q``, in each step, at least
+        1. They share one ``R @ Q`` or ``R.T @ P``, so they cost little where
+        ``N`` and ``M`` are large, and more of them save steps.
+    tol : float, default 0.0
+        Stop when, over the last 10 steps, the root of ``sum(E**2)`` fell by less
+        than ``tol`` times its value at the start. 0 runs all the steps.
+    callback : callable, optional
+        Called as ``callback(step, P, Q)`` after each step, counted from 1.
+
+    Returns
+    -------
+    P : ndarray, shape (N, K)
+    Q : ndarray, shape (M, K)
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, an entry is negative, or a number is out of range or
+        not finite.
+    TypeError
+        If an argument is of the wrong type.
+    FloatingPointError
+        If the numbers grow beyond the float type; names the step.
+
+    References
+    ----------
+    Cichocki, A. and Phan, A.-H. (2009). Fast local algorithms for large scale
+    nonnegative matrix and tensor factorizations. IEICE Transactions on
+    Fundamentals E92-A(3), 708-721.
+    Gillis, N. and Glineur, F. (2012). Accelerated multiplicative updates and
+    hierarchical ALS algorithms for nonnegative matrix factorization. Neural
+    Computation 24(4), 1085-1105.
+    """
+    R, P, Q = _checked(R, P, Q, negative=False)
+    inner = _count("inner", inner, least=1)
+    tol = _number("tol", tol)
+    stop = _StoppingRule(R, P, Q, tol) if tol > 0 else None
+
+    def update(P, Q):
+        return hals_step(R, P, Q, inner)
+
+    return _iterate(update, P, Q, steps, callback, stop=stop)
+
+
+def hals_step(R, P, Q, inner):
+    """One step of :func:`hals`, without its checks."""
+    P = _best_columns(P, _product(R, Q), Q.T @ Q, inner)
+    Q = _best_columns(Q, _product(R.T, P), P.T @ P, inner)
+    return P, Q
+
+
+def _best_columns(P, RQ, QtQ, inner):
+    """Set ``p_k`` to ``max(0, (R q_k - sum over l != k of p_l (q_l . q_k)) / (q_k . q_k))``."""
+    size = np.diag(QtQ)
+    size = np.where(size > 0, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
+    A = (RQ / size).T.copy()
+    B = QtQ / size
+    B -= np.eye(len(B))
+    P = P.T.copy()  # one column of P a row: side by side in memory
+    for _ in range(inner):
+        for p, a, b in zip(P, A, B.T):
+            np.maximum(a - b @ P, 0, out=p)
+    return P.T.copy()
 
 
 class _StoppingRule:
@@ -699,6 +798,11 @@ def _divergence(unit, step, rate):
     )
 
 
+def _product(R, X):
+    """``R @ X`` as an array, whatever ``R`` is: a Dask array is computed here, block by block."""
+    return np.asarray(R @ X)
+
+
 def _checked(R, P, Q, missing=False, negative=True):
     """R, P and Q in one float dtype, the factors copied; or an error that names the way out."""
     R, P, Q = _matrices(R, P, Q)
@@ -710,21 +814,21 @@ def _checked(R, P, Q, missing=False, negative=True):
         if not isinstance(R, np.ndarray):
             raise TypeError(
                 f"R must be a dense array for sgd, but got {type(R).__name__}: "
-                "use R.toarray(), with NaN where nothing was observed"
+                f"use {_dense('R', R)}, with NaN where nothing was observed"
             )
         _refuse("R", R, np.isinf(R), "be finite, or NaN for what was not observed")
     else:
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.asarray(R @ np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
+            sums = _product(R, np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
         if not np.isfinite(sums).all():
             raise ValueError(
                 f"R must be finite, but row {np.flatnonzero(~np.isfinite(sums))[0]} has NaN, "
                 "infinity or numbers too large to add up. sgd takes NaN for what was not observed"
             )
-    if not negative and R.min() < 0:
+    if not negative and (least := float(R.min())) < 0:
         raise ValueError(
-            f"R must be non-negative, but its smallest entry is {float(R.min()):.3g}. "
-            "Multiplicative updates are for non-negative data: pass the faces before "
+            f"R must be non-negative, but its smallest entry is {least:.3g}. "
+            "Non-negative factors are for non-negative data: pass the faces before "
             "centring, or use gradient_descent for data of both signs"
         )
     return R, P.copy(), Q.copy()
@@ -747,7 +851,7 @@ def _matrices(R, P, Q):
     for label, X in (("P", P), ("Q", Q)):
         if not isinstance(X, np.ndarray):
             raise TypeError(
-                f"{label} must be a dense array, but got {type(X).__name__}: use {label}.toarray()"
+                f"{label} must be a dense array, but got {type(X).__name__}: use {_dense(label, X)}"
             )
     dtype = np.result_type(*(X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)))
     if isinstance(R, np.ndarray):
@@ -755,6 +859,10 @@ def _matrices(R, P, Q):
     elif R.dtype != dtype:
         R = R.astype(dtype)
     return R, np.asarray(P, dtype), np.asarray(Q, dtype)
+
+
+def _dense(label, X):
+    return f"{label}.toarray()" if hasattr(X, "toarray") else f"np.asarray({label})"
 
 
 def _matrix(label, X):
@@ -771,6 +879,11 @@ def _matrix(label, X):
         X = X.tocsr()
     if X.dtype.kind not in "buif":
         raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}")
+    if np.isnan(X.shape).any():  # what Dask cannot tell before it has computed
+        raise ValueError(
+            f"{label} must know its shape, but got shape {X.shape}: "
+            f"call {label}.compute_chunk_sizes() first"
+        )
     if len(X.shape) != 2 or 0 in X.shape:
         raise ValueError(f"{label} must be a matrix with rows and columns, but got shape {X.shape}")
     return X

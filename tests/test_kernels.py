@@ -8,6 +8,7 @@ from itertools import product
 import matplotlib
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +20,17 @@ import mf_solutions as mf
 
 pytestmark = pytest.mark.filterwarnings("error")  # a kernel that warns is a kernel that fails
 
-GD, SGD, MU = mf.gradient_descent, mf.sgd, mf.multiplicative_update
-NUMBERS = {GD: {"alpha": 0.01, "beta": 0.02}, SGD: {"alpha": 0.01, "beta": 0.02}, MU: {}}
+GD, SGD, MU, HALS = mf.gradient_descent, mf.sgd, mf.multiplicative_update, mf.hals
+NUMBERS = {GD: {"alpha": 0.01, "beta": 0.02}, SGD: {"alpha": 0.01, "beta": 0.02}, MU: {}, HALS: {}}
 
-every_kernel = pytest.mark.parametrize("kernel", [GD, SGD, MU], ids=lambda k: k.__name__)
-batch_kernels = pytest.mark.parametrize("kernel", [GD, MU], ids=lambda k: k.__name__)
+
+def kernels(*which):
+    return pytest.mark.parametrize("kernel", which, ids=lambda kernel: kernel.__name__)
+
+
+every_kernel = kernels(GD, SGD, MU, HALS)
+batch_kernels = kernels(GD, MU, HALS)
+non_negative_kernels = kernels(MU, HALS)
 
 small = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 10))
 seeds = st.integers(0, 2**32 - 1)
@@ -255,29 +262,34 @@ def test_multiplicative_update_stops_at_the_step_of_scikit_learn(K, seed, tol):
     same(got, expected)
 
 
-def test_multiplicative_update_in_float32_stops_about_where_float64_does():
+@non_negative_kernels
+def test_float32_stops_about_where_float64_does(kernel):
     rng = np.random.RandomState(2)
     R = rng.rand(100, 2) @ rng.rand(2, 256)  # fitted nearly exactly, where small differences count
     P, Q = rng.rand(100, 2), rng.rand(256, 2)
     logs = [mf.ErrorLog(R), mf.ErrorLog(R)]
     for log, dtype in zip(logs, [np.float64, np.float32]):
-        MU(R.astype(dtype), P.astype(dtype), Q.astype(dtype), 3000, 1e-5, log)
-    assert logs[1].steps[-1] == pytest.approx(logs[0].steps[-1], rel=0.1)
+        kernel(*(X.astype(dtype) for X in (R, P, Q)), steps=3000, tol=1e-5, callback=log)
+    assert 10 < logs[1].steps[-1] == pytest.approx(logs[0].steps[-1], rel=0.1)
 
 
-def test_multiplicative_update_with_a_negligible_tol_runs_all_the_steps():
+@non_negative_kernels
+def test_a_negligible_tol_runs_all_the_steps(kernel):
     R, P, Q = problem(20, 30, 3)
     log = mf.ErrorLog(R)
-    MU(R, P, Q, 57, tol=1e-9, callback=log)
+    kernel(R, P, Q, 57, tol=1e-9, callback=log)
     assert log.steps[-1] == 57
 
 
+@non_negative_kernels
 @examples()
-@given(small, seeds)
-def test_multiplicative_update_never_raises_the_error_and_stays_non_negative(shape, seed):
+@given(small, seeds, st.sampled_from([0, 0.5]))
+def test_the_error_never_rises_and_the_factors_stay_non_negative(kernel, shape, seed, zeros):
     R, P, Q = problem(*shape, seed)
+    for X in (R, P, Q):
+        X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
     log = mf.ErrorLog(R)
-    last = MU(R, P, Q, 30, callback=log)
+    last = kernel(R, P, Q, 30, callback=log)
     errors = np.array([mf.squared_error(R, P, Q), *log.errors])
     assert np.diff(errors).max() <= 1e-13 * np.sum(R * R)
     assert all(X.min() >= 0 for X in last)
@@ -291,23 +303,109 @@ def test_multiplicative_update_keeps_a_zero_zero():
     assert_array_equal(Q_new == 0, Q == 0)
 
 
+@non_negative_kernels
 @pytest.mark.parametrize("axis", ["row", "column", "everything"])
-@pytest.mark.parametrize("which", ["R", "P", "Q"])
-def test_multiplicative_update_gives_no_nan_where_all_is_zero(which, axis):
+@pytest.mark.parametrize("which", ["R", "P", "Q", "PQ", "RPQ"])
+def test_there_is_no_nan_and_no_rise_where_all_is_zero(kernel, which, axis):
     matrices = dict(zip("RPQ", problem(6, 5, 3)))
-    matrices[which][{"row": np.s_[2], "column": np.s_[:, 1], "everything": np.s_[:]}[axis]] = 0
-    assert all(np.isfinite(X).all() for X in MU(**matrices, steps=10))
+    for label in which:
+        matrices[label][{"row": np.s_[2], "column": np.s_[:, 1], "everything": np.s_[:]}[axis]] = 0
+    log = mf.ErrorLog(matrices["R"])
+    assert all(np.isfinite(X).all() for X in kernel(**matrices, steps=10, callback=log))
+    errors = [mf.squared_error(**matrices), *log.errors]
+    assert np.diff(errors).max() <= 1e-13 * max(errors)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e-6, 1e20])
 @pytest.mark.parametrize("tol", [0, 1e-3])
-def test_multiplicative_update_does_not_mind_the_scale_of_the_data(scale, tol):
+@non_negative_kernels
+def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
     R, P, Q = problem(20, 30, 3)
-    P_expected, Q_expected = MU(R, P, Q, 50, tol=tol)
-    same(MU(scale * R, scale * P, Q, 50, tol=tol), (scale * P_expected, Q_expected))
+    P_expected, Q_expected = kernel(R, P, Q, 50, tol=tol)
+    same(kernel(scale * R, scale * P, Q, 50, tol=tol), (scale * P_expected, Q_expected))
 
 
-# All three
+# Hierarchical alternating least squares
+
+
+def coordinate_by_coordinate(R, P, Q, steps, inner):
+    """Set each number to the minimum of its parabola, or to 0, one number after the other."""
+    P, Q = P.copy(), Q.copy()
+    for _ in range(steps):
+        for X, Y, data in ((P, Q, R), (Q, P, R.T)):
+            for _, k, i in product(range(inner), range(X.shape[1]), range(len(X))):
+                without = data[i] - sum(X[i, m] * Y[:, m] for m in range(X.shape[1]) if m != k)
+                if np.any(Y[:, k] > 0):
+                    X[i, k] = max(0, without @ Y[:, k] / (Y[:, k] @ Y[:, k]))
+    return P, Q
+
+
+@examples(30)
+@given(small, seeds, st.integers(1, 3), st.sampled_from([0, 0.5]))
+def test_hals_sets_every_number_to_its_best_value(shape, seed, inner, zeros):
+    R, P, Q = problem(shape[0], shape[1], min(shape[2], 4), seed)
+    for X in (R, P, Q):
+        X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
+    got, expected = HALS(R, P, Q, 3, inner), coordinate_by_coordinate(R, P, Q, 3, inner)
+    # The products: where the fit is exact, rounding decides whether a number is 0 or 1e-16
+    assert_allclose(got[0] @ got[1].T, expected[0] @ expected[1].T, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 3), (7, 9, 3), (8, 8, 1)], ids=str)
+def test_hals_gives_the_numbers_of_one_coordinate_after_the_other(shape):
+    R, P, Q = problem(*shape)
+    same(HALS(R, P, Q, 5, 2), coordinate_by_coordinate(R, P, Q, 5, 2))
+
+
+@pytest.mark.parametrize("K, seed", [(2, 0), (16, 1), (16, 2)])
+def test_hals_goes_as_low_as_scikit_learn(K, seed):
+    R, P, Q = problem(100, 256, K, seed)
+    model = NMF(K, init="custom", tol=1e-8, max_iter=2000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        W = model.fit_transform(R, W=P.copy(), H=Q.T.copy())
+    lowest = mf.squared_error(R, W, model.components_.T)
+    assert mf.squared_error(R, *HALS(R, P, Q, 1000)) <= 1.002 * lowest
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 3), (9, 6, 3), (5, 1, 4), (5, 7, 1)], ids=str)
+def test_many_inner_sweeps_of_hals_solve_non_negative_least_squares(shape):
+    R, P, Q = problem(*shape)
+    R -= 0.4  # so that some of the best weights are 0
+    R = np.maximum(R, 0)
+    P_new, Q_new = HALS(R, P, Q, 1, inner=5000)
+    errors = [scipy.optimize.nnls(Q, row)[1] for row in R]
+    assert_allclose(np.linalg.norm(R - P_new @ Q.T, axis=1), errors, rtol=1e-9, atol=1e-9)
+    errors = [scipy.optimize.nnls(P_new, column)[1] for column in R.T]
+    assert_allclose(np.linalg.norm(R - P_new @ Q_new.T, axis=0), errors, rtol=1e-9, atol=1e-9)
+
+
+def test_hals_ends_where_no_number_wants_to_move():
+    R, P, Q = problem(12, 15, 4)
+    P, Q = HALS(R, P, Q, 20000)
+    slopes = central_differences(lambda X: objective(R, X, Q, 0), P, 1e-4)
+    slopes = np.vstack([slopes, central_differences(lambda X: objective(R, P, X, 0), Q, 1e-4)])
+    values = np.vstack([P, Q])
+    assert (values == 0).any() and (values > 0).any()
+    assert np.abs(slopes[values > 0]).max() < 1e-6
+    assert slopes[values == 0].min() > -1e-6
+
+
+def test_hals_wakes_a_column_that_is_zero_in_one_factor_only():
+    R, P, Q = problem(6, 5, 3)
+    Q[:, 1] = 0
+    P_new, Q_new = HALS(R, P, Q, 1)
+    assert_array_equal(P_new[:, 1], P[:, 1])
+    assert Q_new[:, 1].max() > 0
+
+
+def test_more_inner_sweeps_of_hals_go_lower():
+    R, P, Q = problem(30, 40, 5)
+    errors = [mf.squared_error(R, *HALS(R, P, Q, 1, inner)) for inner in (1, 2, 4, 100)]
+    assert errors == sorted(errors, reverse=True) and errors[0] > 1.001 * errors[-1]
+
+
+# All of them
 
 
 @pytest.mark.parametrize(
@@ -316,8 +414,9 @@ def test_multiplicative_update_does_not_mind_the_scale_of_the_data(scale, tol):
         (GD, 4000, {"alpha": 0.01, "beta": 0}),
         (SGD, 2000, {"alpha": 0.03, "beta": 0}),
         (MU, 4000, {}),
+        (HALS, 500, {}),
     ],
-    ids=["gradient_descent", "sgd", "multiplicative_update"],
+    ids=["gradient_descent", "sgd", "multiplicative_update", "hals"],
 )
 def test_planted_factors_are_found_again(kernel, steps, numbers):
     _, A, B = problem(12, 10, 2, seed=1)
@@ -384,14 +483,15 @@ def test_callback_sees_every_step_and_the_factors_that_are_returned(kernel):
 
 
 @every_kernel
-def test_factors_that_a_callback_keeps_do_not_change_later(kernel):
+@pytest.mark.parametrize("K", [1, 2])
+def test_factors_that_a_callback_keeps_do_not_change_later(kernel, K):
     seen, copies = [], []
 
     def keep(step, P, Q):
         seen.extend((P, Q))
         copies.extend((P.copy(), Q.copy()))
 
-    run(kernel, *problem(5, 4, 2), callback=keep)
+    run(kernel, *problem(5, 4, K), callback=keep)
     identical(seen, copies)
 
 
@@ -402,10 +502,29 @@ def test_two_runs_in_a_row_are_one_long_run(kernel):
 
 
 @every_kernel
-def test_more_features_than_rows_or_columns_are_fine(kernel):
-    R, P, Q = problem(3, 4, 6)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 4, 6),
+        (3, 9, 2),
+        (9, 3, 2),
+        (5, 5, 2),
+        (1, 6, 1),
+        (6, 1, 1),
+        (1, 6, 3),
+        (6, 1, 3),
+        (1, 1, 2),
+    ],
+    ids=str,
+)
+def test_any_shape_will_do(kernel, shape, dtype):
+    R, P, Q = problem(*shape, dtype=dtype)
+    before = [P.copy(), Q.copy()]
     P_new, Q_new = run(kernel, R, P, Q, 200)
+    identical((P, Q), before)
     assert P_new.shape == P.shape and Q_new.shape == Q.shape
+    assert P_new.dtype == Q_new.dtype == dtype
     assert mf.squared_error(R, P_new, Q_new) < mf.squared_error(R, P, Q)
 
 
@@ -439,7 +558,7 @@ def test_memory_layout_does_not_matter(kernel, layout):
 def test_sparse_data_give_what_dense_data_give(kernel, sparse, dtype):
     R, P, Q = problem(9, 8, 2)
     R = np.floor(30 * R).astype(dtype)  # the squares do not fit uint8
-    numbers = {"tol": 1e-2} if kernel is MU else {"alpha": 1e-5}
+    numbers = {"alpha": 1e-5} if kernel is GD else {"tol": 1e-2}
     got = run(kernel, getattr(scipy.sparse, sparse)(R), P, Q, 50, **numbers)
     same(got, run(kernel, R, P, Q, 50, **numbers))
 
@@ -474,8 +593,9 @@ class OnlyProductsAndMin(OnlyProducts):
         return self._X.min()
 
 
-@pytest.mark.parametrize("kernel, only", [(GD, OnlyProducts), (MU, OnlyProductsAndMin)])
-def test_only_products_are_asked_of_the_data(kernel, only):
+@batch_kernels
+def test_only_products_are_asked_of_the_data(kernel):
+    only = OnlyProducts if kernel is GD else OnlyProductsAndMin
     R, P, Q = problem(9, 8, 2)
     same(run(kernel, only(R), P, Q), run(kernel, R, P, Q))
 
@@ -484,7 +604,7 @@ def test_only_products_are_asked_of_the_data(kernel, only):
 
 R0, P0, Q0 = problem(4, 3, 2)
 NAN, INF = np.nan, np.inf
-ALL, BATCH, RATED = (GD, SGD, MU), (GD, MU), (GD, SGD)
+ALL, BATCH, RATED, NONNEG = (GD, SGD, MU, HALS), (GD, MU, HALS), (GD, SGD), (MU, HALS)
 POSITIVE = "^alpha must be finite and greater than 0"
 
 REFUSALS = [
@@ -519,9 +639,11 @@ REFUSALS = [
     ("beta nan", RATED, {"beta": NAN}, ValueError, "^beta must be finite"),
     ("beta inf", RATED, {"beta": INF}, ValueError, "^beta must be finite"),
     ("beta text", RATED, {"beta": "0"}, TypeError, "^beta must be a number"),
-    ("tol negative", (MU,), {"tol": -1e-4}, ValueError, "^tol must be .* at least 0"),
-    ("tol nan", (MU,), {"tol": NAN}, ValueError, "^tol must be finite"),
-    ("tol text", (MU,), {"tol": "0"}, TypeError, "^tol must be a number"),
+    ("tol negative", NONNEG, {"tol": -1e-4}, ValueError, "^tol must be .* at least 0"),
+    ("tol nan", NONNEG, {"tol": NAN}, ValueError, "^tol must be finite"),
+    ("tol text", NONNEG, {"tol": "0"}, TypeError, "^tol must be a number"),
+    ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be at least 1, but got 0"),
+    ("inner float", (HALS,), {"inner": 2.0}, TypeError, "^inner must be a whole number"),
     ("R inf", ALL, {"R": put(R0, INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
     ("R -inf", ALL, {"R": put(R0, -INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
     ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.*sgd takes"),
@@ -529,9 +651,27 @@ REFUSALS = [
     ("P inf", ALL, {"P": put(P0, INF)}, ValueError, r"^P must be finite, but P\[1, 0\] is inf"),
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
     ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
-    ("R negative", (MU,), {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*gradient_d"),
-    ("P negative", (MU,), {"P": put(P0, -1)}, ValueError, r"^P must be non-neg.* P\[1, 0\] is -1"),
-    ("Q negative", (MU,), {"Q": put(Q0, -1)}, ValueError, r"^Q must be non-neg.* Q\[1, 0\] is -1"),
+    (
+        "R negative",
+        NONNEG,
+        {"R": put(R0, -1)},
+        ValueError,
+        "^R must be non-neg.* -1.*gradient_d",
+    ),
+    (
+        "P negative",
+        NONNEG,
+        {"P": put(P0, -1)},
+        ValueError,
+        r"^P must be non-neg.* P\[1, 0\] is -1",
+    ),
+    (
+        "Q negative",
+        NONNEG,
+        {"Q": put(Q0, -1)},
+        ValueError,
+        r"^Q must be non-neg.* Q\[1, 0\] is -1",
+    ),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
     ("P complex", ALL, {"P": P0 + 0j}, TypeError, "^P must hold real numbers.* complex128"),
     ("Q object", ALL, {"Q": Q0.astype(object)}, TypeError, "^Q must hold real numbers.* object"),
@@ -583,10 +723,11 @@ def test_divergence_of_one_factor_alone_is_noticed(kernel, start):
         run(kernel, [[1e300]], P, Q, 1, alpha=1e10, beta=0)
 
 
+@non_negative_kernels
 @pytest.mark.parametrize("tol", [0, 1e-4])
-def test_multiplicative_overflow_is_an_error_that_names_the_step(tol):
+def test_overflow_is_an_error_that_names_the_step(kernel, tol):
     with pytest.raises(FloatingPointError, match="^overflow at step 1: .* divide R"):
-        MU(1e200 * R0, 1e200 * P0, 1e200 * Q0, 5, tol)
+        kernel(1e200 * R0, 1e200 * P0, 1e200 * Q0, 5, tol=tol)
 
 
 @batch_kernels

@@ -53,6 +53,7 @@ __all__ = [
     "gradient_step",
     "hals",
     "hals_step",
+    "hals_sweeps",
     "multiplicative_step",
     "multiplicative_update",
     "sgd",
@@ -725,21 +726,21 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
 
 def hals_step(R, P, Q, inner):
     """One step of :func:`hals`, without its checks."""
-    P = _best_columns(P, _product(R, Q), Q.T @ Q, inner)
-    Q = _best_columns(Q, _product(R.T, P), P.T @ P, inner)
+    P = hals_sweeps(P, _product(R, Q), Q.T @ Q, inner)
+    Q = hals_sweeps(Q, _product(R.T, P), P.T @ P, inner)
     return P, Q
 
 
-def _best_columns(P, RQ, QtQ, inner):
-    """Set ``p_k`` to ``max(0, (R q_k - sum over l != k of p_l (q_l . q_k)) / (q_k . q_k))``."""
+def hals_sweeps(P, RQ, QtQ, inner):
+    """Set the columns of ``P``, one after the other, to their best non-negative values."""
     size = np.diag(QtQ)
     size = np.where(size > 0, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
     A = (RQ / size).T.copy()
-    B = QtQ / size
-    B -= np.eye(len(B))
+    B = QtQ / size - np.eye(len(QtQ), dtype=QtQ.dtype)
     P = P.T.copy()  # one column of P a row: side by side in memory
     for _ in range(inner):
         for p, a, b in zip(P, A, B.T):
+            # max(0, (R q_k - sum over l != k of p_l (q_l . q_k)) / (q_k . q_k))
             np.maximum(a - b @ P, 0, out=p)
     return P.T.copy()
 

@@ -213,8 +213,8 @@ def bound(node):
 
 
 def calls_an_answer(node):
-    """Whether this is an assignment such as ``P, Q = matrix_factorization(...)``, a long run."""
-    return isinstance(node, ASSIGNMENTS) and any(
+    """Whether this is a long run, such as ``P, Q = matrix_factorization(...)``, maybe in a loop."""
+    return isinstance(node, (*ASSIGNMENTS, ast.For, ast.While)) and any(
         isinstance(x, ast.Call) and isinstance(x.func, ast.Name) and x.func.id in CHECKS
         for x in ast.walk(node)
     )

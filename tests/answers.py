@@ -61,6 +61,8 @@ def judged(name, cells):
         return getattr(mf, CHECKS[name])(scope[name])
     except mf.WrongAnswer as wrong:
         return wrong.verdict
+    except SystemExit:
+        return "wrong", "SystemExit", "the function ends the whole program, for example by sys.exit"
 
 
 # --------------------------------------------------------------------------

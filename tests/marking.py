@@ -86,7 +86,7 @@ def configure(config):
     option = config.option
     found = []
     for path in option.submission:
-        here = list(find(Path(path)))
+        here = list(find(Path(path), several=len(option.submission) > 1))
         if not any(isinstance(x, Submission) for x in here):
             raise pytest.UsageError(
                 f"--submission {plain(path)}: expected a notebook, or a folder or zip with some, "
@@ -125,24 +125,27 @@ def fault(error):
     return Verdict("no verdict", label, plain(f"{type(error).__name__}: {error}"))
 
 
-def find(path):
+def find(path, several=False):
     """Yield what is in a file, a folder or a zip: submissions, and the names of other files."""
+    prefix = f"{path.as_posix()}/" if several else ""
     if path.is_dir():
         for folder, folders, files in os.walk(path):
             folders.sort()
             for file in sorted(files):
                 file = Path(folder, file)
                 if file.is_file():  # not a pipe, nor a link to nowhere
-                    yield from look(file.relative_to(path).as_posix(), *size_and_opener(file))
+                    name = prefix + file.relative_to(path).as_posix()
+                    yield from look(name, *size_and_opener(file))
     elif path.is_file():
-        yield from look(path.name, *size_and_opener(path), named=True)
+        name = path.as_posix() if several else path.name
+        yield from look(name, *size_and_opener(path), named=True, prefix=prefix)
 
 
 def size_and_opener(path):
     return path.stat().st_size, lambda: path.open("rb")
 
 
-def look(name, size, opener, named=False, room=None):
+def look(name, size, opener, named=False, prefix=None, room=None):
     """Yield what one file is: a submission, those in a zip, or its name if it is neither."""
     parts = name.replace("\\", "/").split("/")
     lower = parts[-1].lower()
@@ -150,7 +153,7 @@ def look(name, size, opener, named=False, room=None):
         return
     if lower.endswith(".zip"):
         try:
-            yield from in_zip("" if named else f"{name}/", opener, room)
+            yield from in_zip(f"{name}/" if prefix is None else prefix, opener, room)
         except Exception as error:  # what a broken zip raises depends on where it is broken
             yield Submission(name, [], fault(error))
         return

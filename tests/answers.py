@@ -49,11 +49,8 @@ def judged(name, cells):
         warnings.simplefilter("ignore")  # invalid escapes and the like are not asked about
         statements, faults = read(cells, name)
         chosen = select(statements, name)
-    answers = [node for node in chosen if name in bound(node)]
-    if not answers:
+    if not any(name in bound(node) for node in chosen):
         return faults[-1] if faults else not_found(name)
-    if blank(answers[-1]):
-        return NOT_ATTEMPTED
     scope, errors = define(chosen)
     if name not in scope:
         return raised(errors[name]) if name in errors else not_found(name)
@@ -92,11 +89,15 @@ def raised(error):
 
 
 def read(cells, name):
-    """Return the statements of all cells that parse, and verdicts on answers that do not."""
+    """Return the statements of all cells, and verdicts on answers that are blank or broken."""
     statements, faults = [], []
     for source in cells:
         try:
-            statements += parsed(source)
+            for node in parsed(source):
+                if not blank(node):
+                    statements.append(node)
+                elif node.name == name:
+                    faults.insert(0, NOT_ATTEMPTED)  # which counts for less than an attempt
         except SyntaxError as error:
             if re.search(rf"^\s*(async\s+)?def\s+{name}\b", source, re.M):
                 faults.append(unparsable(error))

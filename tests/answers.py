@@ -140,6 +140,7 @@ def without_magics(source):
 
     source = "\n".join(source.replace("\0", " ").splitlines())
     source = re.sub(r"\A((?:[ \t]*(?:#.*)?\n)*)%%.*", r"\1", source)
+    source = re.sub(r"^([ \t]*\w+\s*=)\s*!.*", r"\1 None", source, flags=re.M)  # for IPython 7
     blank_lines = re.match(r"(?:[ \t]*\n)*", source)[0].count("\n")  # which IPython takes away
     return "\n" * blank_lines + TransformerManager().transform_cell(source)
 

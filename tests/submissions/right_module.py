@@ -1,0 +1,37 @@
+"""Week 5."""
+
+import numpy as np
+
+
+def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
+    Q = Q.T
+    for step in range(steps):
+        E = R - P @ Q
+        P = P + alpha * (2 * E @ Q.T - beta * P)
+        Q = Q + alpha * (2 * P.T @ E - beta * Q)
+    return P, Q.T
+
+
+def mf_multiplicative_update(R, P, Q, steps=5000):
+    for step in range(steps):
+        Pu = P * (R @ Q) / (P @ Q.T @ Q)
+        Qu = Q * (R.T @ Pu) / (Q @ Pu.T @ Pu)
+
+        e_P = np.sqrt(np.sum((Pu-P)**2, axis=(0,1)))/P.size
+        e_Q = np.sqrt(np.sum((Qu-Q)**2, axis=(0,1)))/Q.size
+        if e_P<0.001 and e_Q<0.001:
+            print("step is:",step)
+            break
+        P = Pu
+        Q = Qu
+    return P, Q
+
+
+if __name__ == "__main__":
+    faces = np.load("faces.npy")
+    R = faces[:100]
+    N, M = R.shape
+    K = 2
+    P = np.random.rand(N, K)
+    Q = np.random.rand(M, K)
+    P, Q = matrix_factorization(R, P, Q, K)

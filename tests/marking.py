@@ -416,9 +416,8 @@ def table(rows):
     yield f"total: {len(rows)}"
     for i, name in enumerate(CHECKS, 1):
         counts = Counter(row[name].kind for row in rows.values())
-        yield f"exercise {i}: " + ", ".join(
-            f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]
-        )
+        some = (f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+        yield f"exercise {i}: " + "; ".join(some)
 
 
 def check_marks(path):

@@ -26,6 +26,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     os.environ.pop("MPLBACKEND", None)  # it would take the figures out of the notebook's outputs
     if not loopback_answers():  # then kernels cannot be spoken to by TCP
+        if config.option.submission:  # whose kernels work elsewhere, where "ipc" does not find them
+            raise pytest.UsageError("--submission needs the loopback network, which is down")
         ConnectionFileMixin.transport.default_value = "ipc"
     config.option.nbval_current_env = True
     if config.option.submission:

@@ -121,8 +121,9 @@ class TooLargeError(Exception):
 
 
 def fault(error):
-    label = "too large" if isinstance(error, TooLargeError) else "not readable"
-    return Verdict("no verdict", label, plain(f"{type(error).__name__}: {error}"))
+    if isinstance(error, TooLargeError):
+        return Verdict("no verdict", "too large", str(error))
+    return Verdict("no verdict", "not readable", plain(f"{type(error).__name__}: {error}"))
 
 
 def find(path, several=False):
@@ -412,12 +413,11 @@ def table(rows):
     widths = [max(map(width, column)) for column in zip(*lines)]
     for line in lines:
         yield "  ".join(text + " " * (w - width(text)) for text, w in zip(line, widths)).rstrip()
-    yield f"{len(rows)} submissions"
+    yield f"total: {len(rows)}"
     for i, name in enumerate(CHECKS, 1):
         counts = Counter(row[name].kind for row in rows.values())
-        yield f"exercise {i}: " + ", ".join(
-            f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]
-        )
+        some = (f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+        yield f"exercise {i}: " + "; ".join(some)
 
 
 def check_marks(path):

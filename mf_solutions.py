@@ -1464,7 +1464,7 @@ def _first_step(answer, R, P, Q):
     """Return from which Q and from which P the first step starts, or None if it is not known."""
     one, three = answer(R, P, Q, 1), answer(R, P, Q, 3)
     if _near(three, (P, Q), tol=0):
-        if _near(answer(R * 1e6, P * 1e3, Q * 1e3, 3), (P * 1e3, Q * 1e3), tol=0):
+        if _near(answer(R * 100, P * 10, Q * 10, 3), (P * 10, Q * 10), tol=0):
             raise _blank()
         raise _wrong("not the update", what="whether it moves depends on the units of R")
     if _near(one, (P, Q), tol=0):

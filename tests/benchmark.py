@@ -351,8 +351,8 @@ def growth(shapes, rounds):
     cost = {name: [] for name in names}
     for shape in shapes:
         matrices = problem(*shape)
-        for name in names:
-            (benchmark,) = alternate([one_step(name, *matrices)], rounds)
+        benchmarks = alternate([one_step(name, *matrices) for name in names], rounds)
+        for name, benchmark in zip(names, benchmarks):
             cost[name].append(benchmark.median())
     return cost
 
@@ -419,7 +419,7 @@ def main(arguments=None):
     hals_rows(table, quick)
     if not quick:
         notebook_row(table)
-    draw(options.plot, quick, 1 if quick else 3)
+    draw(options.plot, quick, min(rounds, 5))
 
 
 if __name__ == "__main__":

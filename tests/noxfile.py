@@ -17,7 +17,7 @@ BOUNDS = [
     re.sub(r">=([\d.]+)", r"==\1.*", line)
     for name in ("requirements.txt", "tests/requirements.txt")
     for line in (ROOT / name).read_text().splitlines()
-    if re.match(r"(numpy|scikit|matplotlib|jupyter|nbval|hypothesis|pytest)", line)
+    if re.match(r"(numpy|scikit|matplotlib|jupyter|nbval|dask|distributed|hypothesis|pytest)", line)
 ]
 COLAB = [
     "numpy==2.1.3",

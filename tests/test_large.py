@@ -1,0 +1,294 @@
+"""Data beyond memory: on disk, sparse, and in the blocks of a Dask array.
+
+Each test prints what it took (``pytest -s tests/test_large.py``).
+"""
+
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import mf_solutions as mf
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+SHAPE = N, M, K = 1000, 20_000, 4
+MB = 1e6
+KERNELS = {
+    "gradient_descent": {"alpha": 1e-6, "beta": 0.02},
+    "multiplicative_update": {"tol": 1e-9},
+    "hals": {"tol": 1e-9},
+}
+every_kernel = pytest.mark.parametrize("name", KERNELS)
+
+
+def run(name, R, P, Q, steps=2):
+    log = mf.ErrorLog(R)
+    factors = getattr(mf, name)(R, P, Q, steps, **KERNELS[name], callback=log)
+    return *factors, log.errors
+
+
+def start(N, M, K=K):
+    rng = np.random.RandomState(1)
+    return rng.rand(N, K), rng.rand(M, K)
+
+
+def same(got, expected):
+    for X, Y in zip(got, expected):
+        np.testing.assert_allclose(X, Y, rtol=0, atol=1e-9 * np.abs(Y).max())
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "R"
+    rng = np.random.default_rng(0)
+    with open(path, "wb") as out:
+        for _ in range(N):
+            rng.random(M).tofile(out)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def dense(file):
+    """What the kernels give for the same data in memory."""
+    R = np.fromfile(file).reshape(N, M)
+    return {name: run(name, R, *start(N, M)) for name in KERNELS}
+
+
+@pytest.fixture
+def report(record_property):
+    def report(what, value):
+        record_property(what, value)
+        print(f"\n{what}: {value}", end=" ")
+
+    return report
+
+
+# On disk
+
+ALLOWED = 64 * MB  # R has 160 MB
+
+WITHIN_LIMITS = """
+import resource, sys, tracemalloc
+import numpy as np
+import mf_solutions as mf
+from test_large import ALLOWED, K, M, N, run, start
+
+name, source, target = sys.argv[1:]
+R = np.memmap(source, mode="r", shape=(N, M), dtype=float)
+np.ones((500, 500)) @ np.ones((500, 500))  # BLAS takes its buffers now
+with open("/proc/self/status") as status:
+    now = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+limit = int(now + ALLOWED)
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+try:
+    np.array(R)
+except MemoryError:
+    pass
+else:
+    sys.exit("no limit")
+tracemalloc.start()
+P, Q, errors = run(name, R, *start(N, M))
+np.savez(target, P=P, Q=Q, errors=errors, peak=tracemalloc.get_traced_memory()[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA bounds all memory on Linux only")
+@every_kernel
+def test_a_memory_map_may_be_larger_than_the_memory(name, file, dense, tmp_path, report):
+    """RLIMIT_DATA counts what a process writes to, not the pages of a file it only reads."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHIN_LIMITS, name, file, tmp_path / "got.npz"],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    if done.stderr.strip() == "no limit":
+        pytest.skip("this system does not enforce RLIMIT_DATA")
+    assert done.returncode == 0, done.stderr
+    got = np.load(tmp_path / "got.npz")
+    same([got[label] for label in ("P", "Q", "errors")], dense[name])
+    report(
+        f"{name}, memory map of {8 * N * M / MB:.0f} MB, {ALLOWED / MB:.0f} MB allowed",
+        f"at most {got['peak'] / MB:.1f} MB in arrays",
+    )
+
+
+# Sparse
+
+
+@every_kernel
+def test_a_sparse_matrix_may_be_far_larger_than_memory_if_it_were_dense(name, report):
+    rows, columns, entries = 200_000, 100_000, 500_000  # 160 GB if it were dense
+    rng = np.random.default_rng(0)
+    R = scipy.sparse.csr_array(
+        (
+            rng.random(entries),
+            (rng.integers(rows, size=entries), rng.integers(columns, size=entries)),
+        ),
+        shape=(rows, columns),
+    )
+    factors = start(rows, columns, 2)
+    tracemalloc.start()
+    *_, errors = run(name, R, *factors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(errors) == 2 and errors == sorted(errors, reverse=True)
+    assert peak < 100 * MB
+    report(f"{name}, sparse, {8 * rows * columns / 1e9:.0f} GB if dense", f"{peak / MB:.1f} MB")
+
+
+@every_kernel
+def test_a_sparse_matrix_gives_the_factors_of_a_dense_one(name):
+    R = scipy.sparse.random_array((400, 3000), density=0.02, random_state=0, format="csr")
+    same(run(name, R, *start(400, 3000)), run(name, R.toarray(), *start(400, 3000)))
+
+
+# In the blocks of a Dask array
+
+
+def read(path, shape, block_info=None):
+    """Read one block, where it is needed."""
+    at = tuple(slice(*bounds) for bounds in block_info[None]["array-location"])
+    return np.array(np.memmap(path, mode="r", shape=shape, dtype=float)[at])
+
+
+@pytest.fixture
+def da(monkeypatch):
+    """Dask's arrays, but none as large as R may be computed."""
+    dask = pytest.importorskip("dask")
+    da = pytest.importorskip("dask.array")
+    as_array, compute = da.Array.__array__, da.Array.compute
+
+    def small(function):
+        def checked(self, *args, **kwargs):
+            assert self.size < N * M, f"an array of shape {self.shape} is to be formed"
+            return function(self, *args, **kwargs)
+
+        return checked
+
+    monkeypatch.setattr(da.Array, "__array__", small(as_array))
+    monkeypatch.setattr(da.Array, "compute", small(compute))
+    with dask.config.set(scheduler="synchronous"):
+        yield da
+
+
+@pytest.fixture
+def lazy(da, file):
+    blocks = ((N // 4,) * 4, (M // 4,) * 4)
+    return da.map_blocks(read, file, (N, M), chunks=blocks, dtype=float, meta=np.empty((0, 0)))
+
+
+def test_the_guard_refuses_to_form_the_data(lazy):
+    for form in (np.asarray, lambda R: R.compute()):
+        with pytest.raises(AssertionError, match="is to be formed"):
+            form(lazy)
+
+
+@every_kernel
+def test_a_dask_array_with_threads(name, lazy, dense, report):
+    import dask
+    from dask.callbacks import Callback
+
+    largest = []
+    note = Callback(posttask=lambda key, result, *_: largest.append(getattr(result, "nbytes", 0)))
+    tracemalloc.start()
+    with dask.config.set(scheduler="threads", num_workers=2), note:
+        got = run(name, lazy, *start(N, M))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    same(got, dense[name])
+    assert max(largest) <= 8 * N * M / 16  # a block
+    assert peak < 8 * N * M / 2
+    report(
+        f"{name}, Dask, 2 threads, R of {8 * N * M / MB:.0f} MB", f"{peak / MB:.1f} MB in arrays"
+    )
+
+
+def test_a_dask_array_on_two_processes(loopback, lazy, dense, report):
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
+
+    class Largest(distributed.SchedulerPlugin):
+        nbytes = 0
+
+        def transition(self, key, start, finish, *args, nbytes=0, **kwargs):
+            self.nbytes = max(self.nbytes, nbytes or 0)
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        dask.config.set(scheduler=client),
+    ):
+        for name in KERNELS:
+            largest = Largest()
+            cluster.scheduler.add_plugin(largest, name=name)
+            tracemalloc.start()
+            got = run(name, lazy, *start(N, M))
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            same(got, dense[name])
+            assert 0 < largest.nbytes <= 1.01 * 8 * N * M / 16  # a block, at most
+            assert peak < 8 * N * M / 4
+            report(
+                f"{name}, Dask, 2 processes, R of {8 * N * M / MB:.0f} MB",
+                f"{peak / MB:.1f} MB here, {largest.nbytes / MB:.1f} MB the largest result there",
+            )
+
+
+@every_kernel
+@pytest.mark.parametrize("chunks", [(9, 8), (4, 3), ((2, 7), (7, 1))], ids=str)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+def test_any_chunks_and_any_type_will_do(name, chunks, dtype, da):
+    R = (9 * np.random.RandomState(0).rand(9, 8)).astype(dtype)
+    P, Q = (X.astype(np.float32 if dtype == np.float32 else float) for X in start(9, 8, 2))
+    got = run(name, da.from_array(R, chunks=chunks), P, Q, 11)
+    expected = run(name, R, P, Q, 11)
+    assert [type(X) for X in got[:2]] == [np.ndarray, np.ndarray]
+    assert [X.dtype for X in got[:2]] == [X.dtype for X in expected[:2]]
+    for X, Y in zip(got, expected):
+        np.testing.assert_allclose(X, Y, rtol=1e-3 if dtype == np.float32 else 1e-9)
+
+
+@pytest.mark.parametrize(
+    "spoil, error, message",
+    [
+        (lambda R: R.map_blocks(lambda X: X - 2), ValueError, "R must be non-neg.* -2"),
+        (lambda R: R + np.inf, ValueError, "^R must be finite, but row 0"),
+        (
+            lambda R: R[R.sum(axis=1) > 0],
+            ValueError,
+            r"^R must know its shape.*compute_chunk_sizes",
+        ),
+        (lambda R: R + 1j, TypeError, "^R must hold real numbers"),
+    ],
+    ids=["negative", "not finite", "unknown shape", "complex"],
+)
+@pytest.mark.parametrize("name", ["multiplicative_update", "hals"])
+def test_what_cannot_be_is_refused_for_a_dask_array_too(name, spoil, error, message, da):
+    R = spoil(da.zeros((9, 8), chunks=4))
+    with pytest.raises(error, match=message):
+        run(name, R, *start(9, 8, 2))
+
+
+def test_lazy_factors_are_refused_with_the_way_out(da):
+    P, Q = start(9, 8, 2)
+    with pytest.raises(TypeError, match=r"^P must be a dense array.*np.asarray\(P\)"):
+        mf.hals(np.ones((9, 8)), da.from_array(P), Q, 1)
+    with pytest.raises(TypeError, match=r"^R must be a dense array for sgd.*np.asarray\(R\)"):
+        mf.sgd(da.ones((9, 8)), P, Q, 1, 0.01, 0)
+
+
+def test_the_module_does_not_import_dask():
+    code = textwrap.dedent("""
+        import sys
+        import mf_solutions
+        assert not {"dask", "distributed"} & set(sys.modules)
+    """)
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

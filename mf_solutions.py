@@ -672,7 +672,7 @@ def multiplicative_step(R, P, Q):
 def _ratio(numerator, denominator):
     """Divide entry by entry; where the denominator is 0 so is what it scales, or its numerator."""
     denominator[denominator == 0] = 1
-    return numerator / denominator
+    return np.divide(numerator, denominator, out=denominator)
 
 
 def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
@@ -750,7 +750,7 @@ def _best_columns(P, RQ, QtQ, inner):
     """Set ``p_k`` to ``max(0, (R q_k - sum over l != k of p_l (q_l . q_k)) / (q_k . q_k))``."""
     size = np.diag(QtQ)
     size = np.where(size > 0, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
-    A = (RQ / size).T.copy()
+    A = np.divide(RQ.T, size[:, None], order="C")
     B = QtQ / size
     B -= np.eye(len(B))
     P = P.T.copy()  # one column of P a row: side by side in memory

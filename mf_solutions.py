@@ -683,7 +683,7 @@ def multiplicative_step(R, P, Q):
 def _ratio(numerator, denominator):
     """Divide entry by entry; where the denominator is 0 so is what it scales, or its numerator."""
     denominator[denominator == 0] = 1
-    return numerator / denominator
+    return np.divide(numerator, denominator, out=denominator)
 
 
 def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
@@ -761,7 +761,7 @@ def hals_sweeps(P, RQ, QtQ, inner):
     """Set the columns of ``P``, one after the other, to their best non-negative values."""
     size = np.diag(QtQ)
     size = np.where(size > 0, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
-    A = (RQ / size).T.copy()
+    A = np.divide(RQ.T, size[:, None], order="C")
     B = QtQ / size - np.eye(len(QtQ), dtype=QtQ.dtype)
     P = P.T.copy()  # one column of P a row: side by side in memory
     for _ in range(inner):

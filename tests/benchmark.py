@@ -377,6 +377,8 @@ def draw(path, quick, rounds):
             print(f"  {name:22} {slope:5.2f}   " + "  ".join(f"{1e3 * t:.3g} ms" for t in cost))
             axis.loglog(x, cost, "o-", label=f"{name}, slope {slope:.2f}")
         axis.set(xlabel=f"{label} ({rest})", ylabel="seconds a step")
+        axis.set_xticks(x, [f"{n:,}" for n in x])
+        axis.minorticks_off()
         axis.legend(fontsize="small")
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=100)

@@ -53,6 +53,7 @@ import numbers
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import textwrap
@@ -1128,8 +1129,11 @@ def _time_limit(seconds):
                     late.set()
                     _thread.interrupt_main()
 
-    if threading.current_thread() is threading.main_thread():  # no other can be interrupted
-        threading.Thread(target=watch, daemon=True).start()
+    if threading.current_thread() is not threading.main_thread():  # no other can be interrupted
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=watch, daemon=True).start()
     try:
         try:
             yield
@@ -1141,6 +1145,8 @@ def _time_limit(seconds):
     except (KeyboardInterrupt, _Settled):
         if not late.is_set():
             raise
+    finally:
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
     if late.is_set():
         raise _wrong("too slow", seconds=seconds)
 

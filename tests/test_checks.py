@@ -4,6 +4,7 @@ Whole submissions, in many more styles, are in ``submissions/`` (see test_markin
 """
 
 import itertools
+import signal
 import threading
 import time
 
@@ -415,6 +416,14 @@ class TestTimeLimit:
 
         with pytest.raises(KeyboardInterrupt):
             MF(interrupted)
+
+    def test_it_works_where_interrupts_are_ignored_and_leaves_that_so(self):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as after "nohup ... &"
+        try:
+            assert verdict(MF, self.endless)[:2] == ("wrong", "too slow")
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def test_nothing_is_interrupted_once_it_is_over(self):
         assert verdict(MF, batch()).kind == "correct"

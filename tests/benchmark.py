@@ -329,7 +329,21 @@ def cpu_of(command):
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-# How cost grows
+# How low and how steep it goes
+
+
+def products(shapes, rounds):
+    """Print how much of a step the two products with R are: what is left when nothing else is."""
+    print("\nOf a step, R @ Q and R.T @ P alone are:")
+    for shape in shapes:
+        R, P, Q = problem(*shape)
+        names = ("gradient_descent", "multiplicative_update", "hals")
+        steps = [one_step(name, R, P, Q) for name in names]
+        alone, *whole = alternate([lambda R=R, P=P, Q=Q: (R @ Q, R.T @ P), *steps], rounds)
+        parts = ", ".join(
+            f"{alone.median() / step.median():.0%} of {name}" for name, step in zip(names, whole)
+        )
+        print(f"  {size(R, P):22} {times(alone.get_values())}: {parts}")
 
 
 def one_step(name, R, P, Q):
@@ -421,6 +435,7 @@ def main(arguments=None):
     hals_rows(table, quick)
     if not quick:
         notebook_row(table)
+    products([small, large, (*large[:2], 2 * large[2])], rounds)
     draw(options.plot, quick, min(rounds, 5))
 
 

@@ -1039,6 +1039,13 @@ def check_multiplicative_update(f):
 _HINTS = {  # for each mistake: what the numbers look like
     "entries with R <= 0 skipped": "only the positive entries of R have any effect. In ratings, 0 "
     'means "not rated"; here half of a centred face would vanish.',
+    "start ignored": "P and Q are far from those that went in, after one very short step. Where "
+    "does it start?",
+    "error missing": "the step is the same however well P and Q fit already. Where is the error?",
+    "error squared": "the step grows with the square of the error. The square is what should "
+    "become small; its slope is something else.",
+    "other features forgotten": "each feature is fitted as if there were no other. What does the "
+    "sum in the error run over?",
     "sign of the gradient": "a factor moves uphill, and the error grows. Look at the signs.",
     "sign of beta": "the regularization pushes a factor away from zero. It is there to pull back.",
     "beta ignored": "the size of beta makes no difference to one of the factors, or to both.",
@@ -1298,6 +1305,13 @@ _ORDERS = {
     ),
 }
 
+_STEPS = {  # of P, without the 2 and the regularization, that are not the gradient's
+    "entries with R <= 0 skipped": lambda R, P, Q: ((R - P @ Q.T) * (R > 0)) @ Q,
+    "error missing": lambda R, P, Q: R @ Q,
+    "error squared": lambda R, P, Q: (R - P @ Q.T) ** 2 @ Q,
+    "other features forgotten": lambda R, P, Q: R @ Q - P * np.sum(Q * Q, axis=0),
+}
+
 _SLIPS = {  # how they show in the pulls of the data and of beta, each of which should be 1
     "sign of the gradient": lambda data, charge: min(data) < -0.05,
     "sign of beta": lambda data, charge: min(charge) < -0.05,
@@ -1308,37 +1322,42 @@ _SLIPS = {  # how they show in the pulls of the data and of beta, each of which 
 
 def _judge_matrix_factorization(answer):
     tall, wide, single = (_random(*shape, "randn") for shape in ((6, 5, 3), (4, 7, 2), (5, 4, 1)))
+    numbers = 4, 0.03, 0.5
     try:
-        _direction(answer, *tall)
-        length, charges = _direction(answer, *wide)
+        directions = [_direction(answer, *tall), _direction(answer, *wide)]
+        found = answer(*wide, 2, *numbers)
     except _Settled as settled:
         raise _of_shapes(settled, answer, "randn", _gradient_forms) from None
     try:
-        _direction(answer, *single)
+        directions.append(_direction(answer, *single))
     except _Settled:
         raise _wrong("K hard-coded", K=1) from None
-    R, P, Q = wide
-    notes = {}
-    if abs(length - 1) > 0.03:
-        notes["steps of another length"] = {"length": length, "N": len(P), "M": len(Q)}
 
-    numbers = 4, 0.03, 0.5
-    found = answer(R, P, Q, 2, *numbers)
+    R, P, Q = wide
     for visits, order in itertools.product(_VISITS, _ORDERS):
         if _near(found, _descent(visits, order, R, P, Q, *numbers), tol=1e-4):
-            if _stops_early(answer, visits, order):
-                notes["stops early"] = {}
+            notes = {"stops early": {}} if _stops_early(answer, visits, order) else {}
             label, text = f"{visits}, {order}", f"{_VISITS[visits][0]}, {_ORDERS[order][0]}"
             if label == "full batch, P first":
                 text += ": the order of the handout's printed figures"
             return answer.is_correct(label, f"{text}.", notes)
+
+    text = "gradient descent in an order of its own, and it reaches the optimum."
+    if None in directions:  # it may choose at random which entries it sees
+        if not _reaches_the_optimum(answer):
+            raise _wrong("not the update", what="the step does not go down the gradient")
+        return answer.is_correct("another method that works", text, {})
+    length, charges = directions[1]
+    notes = {}
+    if abs(length - 1) > 0.03:
+        notes["steps of another length"] = {"length": length, "N": len(P), "M": len(Q)}
     if charges[0] == charges[1] and any(
         _near(found, _descent("full batch", order, R, P, Q, 4, 0.03, 0.5 * charges[0]), tol=1e-4)
         for order in _ORDERS
     ):
         raise _wrong("not the update", what=f"beta counts {charges[0]:.0f} times")
-    _reaches_the_optimum(answer)
-    text = "gradient descent in an order of its own, and it reaches the optimum."
+    if not _reaches_the_optimum(answer):
+        raise _wrong("not the update", what="one step is right, but many do not reach the optimum")
     return answer.is_correct("another method that works", text, notes)
 
 
@@ -1360,23 +1379,23 @@ def _direction(answer, R, P, Q):
     K, alpha, beta = P.shape[1], 1e-5, 0.5
     scale = 1024  # the same problem in larger units, lest a rule for stopping thinks it small
 
-    def moved(steps, alpha):
+    def ends(steps, alpha, P=P, Q=Q):
         big = R * scale**2, P * scale, Q * scale
-        new_P, new_Q = answer(*big, K, steps, alpha / scale**2, beta * scale**2)
-        return (new_P / scale - P) / alpha, (new_Q / scale - Q) / alpha
+        factors = answer(*big, K, steps, alpha / scale**2, beta * scale**2)
+        return [X / scale for X in factors]
 
-    dP, dQ = moved(1, alpha)
-    three = moved(3, alpha)
-    size, size_of_three = (max(np.abs(X).max() for X in step) for step in ((dP, dQ), three))
-    idle = np.maximum(np.abs(dP).max(axis=0), np.abs(dQ).max(axis=0)) <= 1e-6 * size
-    if size_of_three == 0:
-        raise _blank()
-    if size == 0:
+    def moved(steps, alpha):
+        return [(X - Y) / alpha for X, Y in zip(ends(steps, alpha), (P, Q))]
+
+    if _near(ends(1, alpha), ends(1, alpha, 2 * P, 2 * Q), tol=0):
+        raise _wrong("start ignored")
+    dP, dQ = one = moved(1, alpha)
+    idle = ~dP.any(axis=0) & ~dQ.any(axis=0)
+    if idle.all():
+        if not any(X.any() for X in moved(3, alpha)):
+            raise _blank()
         raise _wrong("steps ignored", what="with steps = 1 nothing moves")
-    if _near(three, (dP, dQ), tol=1e-6 * size):
-        raise _wrong("steps ignored", what="1 step or 3 steps, and the result is the same")
-    if abs(size_of_three / size - 2) < 0.01:
-        raise _wrong("steps ignored", what="it takes one step more than it should")
+    size = max(np.abs(X).max() for X in one)
     if _near(moved(1, 2 * alpha), (dP / 2, dQ / 2), tol=1e-6 * size):
         raise _wrong("alpha ignored")
     if idle.any():
@@ -1388,13 +1407,19 @@ def _direction(answer, R, P, Q):
     E = R - P @ Q.T
     pulls = _pull(dP, E @ Q, P), _pull(dQ, E.T @ P, Q)
     if None in pulls:
-        positive = R > 0
-        E = E * positive
-        for visits in (np.ones_like(E), positive):  # beta once, or at every visit
-            charged = visits.sum(axis=1)[:, None] * P, visits.sum(axis=0)[:, None] * Q
-            if _pull(dP, E @ Q, charged[0]) and _pull(dQ, E.T @ P, charged[1]):
-                raise _wrong("entries with R <= 0 skipped")
-        raise _wrong("not the update", what="the step does not go down the gradient")
+        for (label, step), seen in itertools.product(_STEPS.items(), (R == R, R > 0)):
+            charged = seen.sum(axis=1)[:, None] * P, seen.sum(axis=0)[:, None] * Q
+            if _pull(dP, step(R, P, Q), charged[0]) or _pull(dQ, step(R.T, Q, P), charged[1]):
+                raise _wrong(label)
+    if alpha * size > 0.5:
+        raise _wrong("start ignored")
+    if None in pulls:
+        return None
+    three = max(np.abs(X).max() for X in moved(3, alpha)) / size
+    if abs(three - 1) < 1e-6:
+        raise _wrong("steps ignored", what="1 step or 3 steps, and the result is the same")
+    if abs(three - 2) < 0.01:
+        raise _wrong("steps ignored", what="it takes one step more than it should")
     data = np.array([of_data / 2 for of_data, _ in pulls])
     charge = np.array([-of_beta / beta for _, of_beta in pulls])
     charges = np.round(charge / data)
@@ -1405,8 +1430,8 @@ def _direction(answer, R, P, Q):
     for label, shows in _SLIPS.items():
         if shows(data, charge):
             raise _wrong(label)
-    what = f"in the step of P, the data pull {data[0]:.2g} times as much as they should and beta "
-    raise _wrong("not the update", what=what + f"{charge[0]:.2g} times")
+    counts = f"the data count {data[0]:.2g} times and beta {charge[0]:.2g} times"
+    raise _wrong("not the update", what=f"in the step of P, {counts}")
 
 
 def _pull(d, data, factor):
@@ -1427,19 +1452,18 @@ def _stops_early(answer, visits, order):
 
 
 def _reaches_the_optimum(answer):
-    """Run for long; the objective must end within 5 % of the optimum's closed form."""
-    beta, sizes = 0.1, np.array([3.0, 2.0])
+    """Run for long, and compare the objective with the closed form of its optimum."""
+    sizes = np.array([3.0, 2.0])  # the singular values of R
     rng = np.random.RandomState(0)
     U, V = (np.linalg.qr(rng.randn(n, 2))[0] for n in (5, 4))
     R, P, Q = (U * sizes) @ V.T, rng.rand(5, 2), rng.rand(4, 2)
-    length, charges = _direction(answer, R, P, Q)
-    P, Q = answer(R, P, Q, 2, 1000, min(0.01 / length, 1.0), beta)
+    length, charges = _direction(answer, R, P, Q) or (1, np.array([4, 5]))
+    beta = 1 / math.sqrt(np.prod(charges))  # each singular value shrinks by half of this root
     beta_P, beta_Q = beta * charges
+    optimum = np.sum(0.25 + (sizes - 0.5))
+    P, Q = answer(R, P, Q, 2, 1000, min(0.01 / length, 1.0), beta)
     reached = np.sum((R - P @ Q.T) ** 2) + (beta_P * np.sum(P**2) + beta_Q * np.sum(Q**2)) / 2
-    shrink = math.sqrt(beta_P * beta_Q) / 2  # of each singular value
-    optimum = np.sum(shrink**2 + 2 * shrink * (sizes - shrink))
-    if reached > 1.05 * optimum:
-        raise _wrong("not the update", what="one step is right, but many do not reach the optimum")
+    return reached < 1.05 * optimum
 
 
 # Exercise 2: what a factor is multiplied by, and in which order it goes
@@ -1546,12 +1570,13 @@ def _keeps_its_promises(answer, R, P, Q):
     start, best = (squared_error(R, *multiplicative_update(R, P, Q, n)) for n in (0, 500))
     with_zero = P.copy()
     with_zero[0, 0] = 0
+    kept_P, kept_Q = answer(P @ Q.T, P, Q, 3)
     broken = {
         "an entry goes negative": min(X.min() for X in answer(R, P, Q, 20)) < 0,
         "the error rises": np.any(np.diff([start, *errors(*range(1, 21))]) > 1e-6),
         "the error stays large": errors(500)[0] > best + 0.1 * (start - best),
         "a zero does not stay zero": abs(answer(R, with_zero, Q, 3)[0][0, 0]) > 1e-3,
-        "an exact factorization changes": not _near(answer(P @ Q.T, P, Q, 3), (P, Q), tol=0.01),
+        "an exact factorization changes": not _near([kept_P @ kept_Q.T], [P @ Q.T], tol=0.01),
     }
     for what, holds in broken.items():
         if holds:

@@ -161,6 +161,60 @@ def in_halves(R, P, Q, K, steps, alpha, beta):
     return P, Q
 
 
+def momentum(R, P, Q, K, steps, alpha, beta):
+    v_P, v_Q = 0, 0
+    for _ in range(steps):
+        P_new, Q_new = batch()(R, P, Q, K, 1, alpha, beta)
+        v_P, v_Q = 0.5 * v_P + P_new - P, 0.5 * v_Q + Q_new - Q
+        P, Q = P + v_P, Q + v_Q
+    return P, Q
+
+
+def random_entries(R, P, Q, K, steps, alpha, beta):
+    """Draw the entries with replacement: an entry may come twice in a step, or not at all."""
+    rng = np.random.RandomState(0)
+
+    def draw(visits):
+        everything = [*np.ndindex(R.shape)]
+        return [everything[i] for i in rng.randint(R.size, size=R.size)]
+
+    return loop(order=draw)(R, P, Q, K, steps, alpha, beta)
+
+
+def one_feature_only(R, P, Q, K, steps, alpha, beta):
+    P, Q = P.copy(), Q.copy()
+    for _ in range(steps):
+        for (i, j), r in np.ndenumerate(R):
+            for k in range(K):
+                e = r - P[i, k] * Q[j, k]
+                P[i, k] += alpha * (2 * e * Q[j, k] - beta * P[i, k])
+                Q[j, k] += alpha * (2 * e * P[i, k] - beta * Q[j, k])
+    return P, Q
+
+
+def start_of_its_own(R, P, Q, *numbers):
+    rng = np.random.RandomState(0)
+    return batch()(R, rng.rand(*P.shape), rng.rand(*Q.shape), *numbers)
+
+
+def start_drawn_anew(R, P, Q, *numbers):
+    return batch()(R, np.random.rand(*P.shape), np.random.rand(*Q.shape), *numbers)
+
+
+def without_the_last_row(R, P, Q, *numbers):
+    P_new, Q_new = loop()(R[:-1], P[:-1], Q, *numbers)
+    return np.vstack([P_new, P[-1:]]), Q_new
+
+
+def normalised(R, P, Q, steps=5000):
+    """Multiplicative, with the columns of Q brought to length 1 after each step."""
+    for _ in range(steps):
+        P, Q = update()(R, P, Q, 1)
+        length = np.linalg.norm(Q, axis=0)
+        P, Q = P * length, Q / length
+    return P, Q
+
+
 def same_gradient_again(R, P, Q, K, steps, alpha, beta):
     P_new, Q_new = batch()(R, P, Q, K, 1, alpha, beta)
     return P + steps * (P_new - P), Q + steps * (Q_new - Q)
@@ -183,6 +237,14 @@ ANSWERS = [  # check, answer, kind, label
     (MF, by_column, "correct", "online, both from the old values"),
     (MF, shuffled, "correct", "another method that works"),
     (MF, in_halves, "correct", "another method that works"),
+    (MF, momentum, "correct", "another method that works"),
+    (MF, random_entries, "correct", "another method that works"),
+    (MF, one_feature_only, wrong, "other features forgotten"),
+    (MF, batch(residual=lambda R, P, Q: (R - P @ Q) ** 2), wrong, "error squared"),
+    (MF, batch(residual=lambda R, P, Q: R), wrong, "error missing"),
+    (MF, start_of_its_own, wrong, "start ignored"),
+    (MF, start_drawn_anew, wrong, "start ignored"),
+    (MF, without_the_last_row, wrong, "not the update"),
     (MF, loop(enough=0.001), note, "stops early"),
     (MF, in_place(batch()), note, "changes its arguments"),
     (MF, mean_gradient, note, "steps of another length"),
@@ -252,6 +314,7 @@ ANSWERS = [  # check, answer, kind, label
         "correct",
         "Q first",
     ),
+    (MU, normalised, "correct", "another method that works"),
     (MU, entry_by_entry, "correct", "another method that works"),
     (MU, in_place(update()), note, "changes its arguments"),
     (MU, update(lambda X, top, bottom: X * bottom / top), wrong, "fraction upside down"),
@@ -328,7 +391,7 @@ def test_every_order_is_told_from_the_others_and_reaches_the_optimum(visits, ord
     found = verdict(MF, f)
     assert found.kind == "correct"
     assert found.label == f"{visits}, {order}"
-    mf._reaches_the_optimum(mf._Answer(f))
+    assert mf._reaches_the_optimum(mf._Answer(f))
 
 
 class TestNotAttempted:

@@ -598,7 +598,7 @@ def sgd_epoch(values, rates, P, Q, beta):
 
     add_up, multiply = np.add.reduce, np.multiply
     half_beta = np.array(beta / 2, P.dtype)
-    pq, step, decay = np.empty_like(p), np.empty_like(PQ), np.empty_like(PQ)  # used by every wave
+    pq, step, decay = map(np.empty_like, (p, PQ, PQ))  # reused by every wave
     for r, rate, window in zip(values, rates, windows):
         q[:] = window  # column i of it is row t - i of Q at wave t
         e = r - add_up(multiply(p, q, pq))

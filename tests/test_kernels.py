@@ -812,7 +812,9 @@ def test_the_source_shown_is_never_stale(tmp_path, monkeypatch):
 @pytest.fixture
 def plt(monkeypatch):
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    with warnings.catch_warnings():  # an old Matplotlib warns of a new pyparsing
+        warnings.simplefilter("ignore")
+        from matplotlib import pyplot
 
     monkeypatch.setattr(pyplot, "show", lambda: None)
     yield pyplot

@@ -261,6 +261,16 @@ class Kernel(RunningKernel):
         raise Empty
 
 
+def start_kernel(folder, tries=3):
+    """Start a kernel; again if it fails, as another process may have taken its ports meanwhile."""
+    for left in reversed(range(tries)):
+        try:
+            return Kernel(CURRENT_ENV_KERNEL_NAME, cwd=folder)
+        except Exception:
+            if not left:
+                raise
+
+
 class Submissions(pytest.File):
     def collect(self):
         for submission in self.config.pluginmanager.get_plugin("marking").submissions:
@@ -307,7 +317,7 @@ class Answer(IPyNbCell):
     def judged(self):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             try:
-                self.parent.kernel = Kernel(CURRENT_ENV_KERNEL_NAME, cwd=folder)
+                self.parent.kernel = start_kernel(folder)
             except Exception as error:
                 return "no verdict", "no kernel", f"{type(error).__name__}: {error}"
             try:

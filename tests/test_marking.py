@@ -563,3 +563,18 @@ def test_every_submission_of_the_corpus_gets_its_verdict(loopback, tmp_path):
     prefix = f"{CORPUS.as_posix()}/"
     got = {name.removeprefix(prefix): (*one[:2], *two[:2]) for name, (one, two) in rows.items()}
     assert got == expected
+
+
+def test_a_kernel_that_fails_to_start_is_started_again(monkeypatch):
+    failures = [RuntimeError("Kernel died before replying to kernel_info")] * 2
+
+    def kernel(*_, **__):
+        if failures:
+            raise failures.pop()
+        return "a kernel"
+
+    monkeypatch.setattr(marking, "Kernel", kernel)
+    assert marking.start_kernel("folder") == "a kernel"
+    failures += [OSError("disk full")] * 3
+    with pytest.raises(OSError, match="disk full"):
+        marking.start_kernel("folder")

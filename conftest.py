@@ -19,7 +19,8 @@ from nbval.plugin import IPyNbCell
 import mf_solutions as mf
 
 FACES = pytest.StashKey()  # which faces there are, and what failed on the way to them
-LONGEST = [rebuild.NOTEBOOK.name, "test_marking.py", "test_kernels.py", "test_large.py"]
+NOTEBOOK = rebuild.NOTEBOOK.name
+LONGEST = [NOTEBOOK, "test_marking.py", "test_kernels.py", "test_large.py"]
 
 
 def pytest_addoption(parser):
@@ -29,11 +30,16 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """Test the whole project file by file on two cores; anything less in this process."""
-    everything = config.args_source is config.ArgsSource.TESTPATHS
-    if everything and not config.option.submission and config.pluginmanager.hasplugin("xdist"):
-        if config.option.numprocesses is None and not config.option.usepdb:
-            config.option.numprocesses, config.option.dist = 2, "loadfile"
-            config.option.loadscopereorder = False  # the longest come first as it is
+    option = config.option
+    if (
+        config.args_source is config.ArgsSource.TESTPATHS
+        and config.pluginmanager.hasplugin("xdist")
+        and not hasattr(config, "workerinput")  # a worker starts no workers
+        and option.numprocesses is None
+        and not (option.submission or option.usepdb)
+    ):
+        option.numprocesses, option.dist = 2, "loadfile"
+        option.loadscopereorder = False  # the longest come first as it is
 
 
 def pytest_configure(config):
@@ -87,8 +93,8 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     name, why = config.stash[FACES]
     line = [f"faces: {name}"]
-    reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    if any(rebuild.NOTEBOOK.name in getattr(report, "nodeid", "") for report in reports):
+    reports = sum(terminalreporter.stats.values(), [])
+    if any(report.nodeid.startswith(NOTEBOOK) for report in reports if hasattr(report, "when")):
         if name == mf.OLIVETTI:
             line.append(f"every stored output compared{figures_or_not()}")
         else:

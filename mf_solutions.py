@@ -86,7 +86,8 @@ def fetch_faces(timeout=15.0):
                 continue
             troubles += _keep(Path(scratch, _CACHE), cache)
         if troubles:
-            warnings.warn("Olivetti faces found, but " + ", and ".join(troubles), stacklevel=2)
+            said = f"These are the Olivetti faces, but {', and '.join(troubles)}"
+            warnings.warn(said, stacklevel=2)
         return faces
     warnings.warn(
         f"The Olivetti faces cannot be had: {', and '.join(troubles)}. Instead you have 100 faces "
@@ -477,10 +478,8 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
             P, Q = update(P, Q)
             size = np.vdot(P, P) + np.vdot(Q, Q)  # cheaper than looking at every entry
         if not math.isfinite(size):
-            way_out = f"with {alpha=:g}, try {alpha / 10:g}" if alpha else "divide R by its maximum"
-            raise FloatingPointError(
-                f"the factors grow beyond all bounds at step {step}: {way_out}"
-            )
+            way_out = f"{alpha=:g} is too large, try {alpha / 10:g}" if alpha else "rescale R"
+            raise FloatingPointError(f"diverged at step {step}: {way_out}")
         if callback is not None:
             callback(step, P, Q)
         if tol and step % 10 == 0:
@@ -506,7 +505,8 @@ def _fitting_matrices(*matrices):
             f"but got R {R.shape}, P {P.shape} and Q {Q.shape}"
         )
     dtype = np.result_type(*(X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)))
-    R = np.asarray(R, dtype) if isinstance(R, np.ndarray) else R.astype(dtype, copy=False)
+    if R.dtype != dtype:
+        R = R.astype(dtype)
     P, Q = np.asarray(P, dtype), np.asarray(Q, dtype)
     _refuse("P", P, ~np.isfinite(P), "be finite")
     _refuse("Q", Q, ~np.isfinite(Q), "be finite")
@@ -515,9 +515,7 @@ def _fitting_matrices(*matrices):
 
 def _real_matrix(label, X):
     if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(
-            f"{label} must be a plain array, but got a masked one: use filled(np.nan) and sgd"
-        )
+        raise TypeError(f"{label} must be a plain array, but got a masked one: see filled(np.nan)")
     if not isinstance(getattr(X, "dtype", None), np.dtype):  # lists, data frames, tensors
         try:
             X = np.asarray(X)

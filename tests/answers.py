@@ -25,7 +25,7 @@ def run(name, cells, memory, mime):
     from IPython.display import display
 
     limit_memory(memory)
-    import mf_solutions  # noqa: F401  # before the student's code, which may rename modules
+    import checks  # noqa: F401  # before the student's code, which may rename modules
 
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
@@ -43,7 +43,7 @@ def limit_memory(gigabytes):
 
 def judged(name, cells):
     """Return the verdict on the last answer of this name as (kind, label, text)."""
-    import mf_solutions as mf
+    import checks as mf
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes and the like are not asked about

@@ -26,10 +26,9 @@ from typing import NamedTuple
 import nbformat
 import pytest
 from answers import CHECKS
+from checks import Verdict
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, RunningKernel
 from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError
-
-from mf_solutions import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = "week5_tutorial.ipynb"

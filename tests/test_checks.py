@@ -8,10 +8,9 @@ import signal
 import threading
 import time
 
+import checks as mf
 import numpy as np
 import pytest
-
-import mf_solutions as mf
 
 MF, MU = mf.check_matrix_factorization, mf.check_multiplicative_update
 

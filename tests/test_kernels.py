@@ -784,7 +784,18 @@ def test_error_log_records_every_nth_step(kernel):
     assert every_step.errors[-1] == mf.squared_error(R0, *last)
 
 
-@pytest.mark.parametrize("name", [name for name in mf.__all__ if name != "ErrorLog"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "show_faces",
+        "squared_error",
+        "gradient_descent",
+        "sgd",
+        "multiplicative_update",
+        "hals",
+        "fetch_faces",
+    ],
+)
 def test_the_source_shown_is_the_function_without_its_docstring(name):
     function = getattr(mf, name)
     head, _docstring, body = inspect.getsource(function).split('"""', 2)

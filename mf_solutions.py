@@ -565,4 +565,4 @@ def _number(label, value, whole=False, positive=False):
     if not 0 <= value < math.inf or (positive and value == 0):
         bound = "greater than 0" if positive else "at least 0"
         raise ValueError(f"{label} must be finite and {bound}, but got {value!r}")
-    return value
+    return int(value) if whole else float(value)  # NumPy's own would widen float32

@@ -78,13 +78,13 @@ def fetch_faces(timeout=15.0):
     sources["the download"] = lambda scratch: _downloaded(scratch, timeout)
     troubles = []
     for name, source in sources.items():
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            try:
+        try:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
                 faces = source(scratch)
-            except Exception as error:
-                troubles.append(f"{name} failed ({type(error).__name__}: {error})")
-                continue
-            troubles += _keep(Path(scratch, _CACHE), cache)
+                troubles += _keep(Path(scratch, _CACHE), cache)
+        except Exception as error:
+            troubles.append(f"{name} failed ({type(error).__name__}: {error})")
+            continue
         if troubles:
             said = f"These are the Olivetti faces, but {', and '.join(troubles)}"
             warnings.warn(said, stacklevel=2)
@@ -114,7 +114,7 @@ def _downloaded(scratch, timeout):
 
     def work():
         try:
-            outcome.set_result(_olivetti(scratch))
+            outcome.set_result(_olivetti(scratch, download=True))
         except Exception as error:
             outcome.set_exception(error)
 
@@ -130,11 +130,11 @@ def _downloaded(scratch, timeout):
     return outcome.result()
 
 
-def _olivetti(folder):
+def _olivetti(folder, download=False):
     """Ask scikit-learn for the faces in this folder; refuse any others."""
     from sklearn.datasets import fetch_olivetti_faces
 
-    faces = fetch_olivetti_faces(data_home=folder)
+    faces = fetch_olivetti_faces(data_home=folder, download_if_missing=download)
     if hashlib.sha256(faces.data.tobytes()).hexdigest() != _SHA256:
         raise ValueError("its content is not that of the Olivetti faces")
     return faces.__class__(name=OLIVETTI, **faces)

@@ -206,9 +206,8 @@ def test_a_dask_array_on_two_processes(lazy, dense):
             same(got, dense[name])
             assert 0 < largest.nbytes <= 1.01 * 8 * N * M / 16  # a block, at most
             assert peak < 8 * N * M / 4
-            print(
-                f"{name}, Dask, 2 processes: {peak / MB:.1f} MB here, {largest.nbytes / MB:.1f} there"
-            )
+            here, there = peak / MB, largest.nbytes / MB
+            print(f"{name}, Dask, 2 processes: {here:.1f} MB here, {there:.1f} MB a result there")
 
 
 @every_kernel

@@ -163,7 +163,7 @@ def _other_faces():
 
 # Looking -----------------------------------------------------------------------------------------
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
-_LINES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1)), (0, (1, 1))]
+_LINES = ["-", "--", "-.", ":"]
 
 
 def show_figure(figure, text):
@@ -248,23 +248,29 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     figure = Figure((9, 3.6), layout="constrained")
     axis = figure.subplots()
     ends, said = [], [f"{title}: {ylabel} against {xlabel}."]
-    for (label, curve), colour, line in zip(curves.items(), 2 * _COLOURS, 2 * _LINES):
+    for (label, curve), colour, style in zip(curves.items(), 2 * _COLOURS, 3 * _LINES):
         if np.ndim(curve) == 0:
-            x, y, colour = [1.0], [curve], "black"
-            axis.axhline(curve, color=colour, linestyle=":", linewidth=1)
+            line = axis.axhline(curve, color="black", linestyle=":", linewidth=1)
+            said.append(f"{label}: {curve:.4g}.")
         else:
             x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-            axis.plot(x, y, color=colour, linestyle=line, marker="o" if len(x) < 20 else "")
-        ends.append((label, x[-1], y[-1], colour))
-        places = sorted({0, int(np.argmin(y)), int(np.argmax(y)), len(y) - 1})
-        said.append(f"{label}: " + ", ".join(f"{y[i]:.4g} at {x[i]:.4g}" for i in places) + ".")
+            mark = "o" if len(x) < 20 else ""
+            (line,) = axis.plot(x, y, color=colour, linestyle=style, marker=mark)
+            ends_and_extremes = (0, np.argmin(y), np.argmax(y), len(y) - 1)
+            points = {f"{y[i]:.4g}": f"{y[i]:.4g} at {x[i]:g}" for i in sorted(ends_and_extremes)}
+            said.append(f"{label}: {', '.join(points.values())}.")
+        ends.append((line.get_ydata()[-1], label, line))
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
     axis.grid(alpha=0.3)
-    place, free = (axis.transData + axis.transAxes.inverted()).transform, -1.0
-    for label, x, y, colour in sorted(ends, key=lambda end: end[2]):
-        end = x, np.clip(y, *axis.get_ylim())
-        free = max(place(end)[1], free + 0.08)  # beside the end, or above the name below
-        axis.annotate(label, end, (1.03, free), None, axis.transAxes, color=colour, va="center")
+    place = (axis.transData + axis.transAxes.inverted()).transform
+    ends.sort(key=lambda end: end[0])
+    room = 0.085 * np.arange(len(ends))
+    heights = [place((1, np.clip(y, *axis.get_ylim())))[1] for y, _, _ in ends]
+    heights = np.maximum.accumulate(heights - room) + room  # each a line above the one below
+    for height, (_, label, line) in zip(np.minimum(heights, 1 - room[::-1]), ends):
+        style = {name: getattr(line, f"get_{name}")() for name in ("color", "linestyle", "marker")}
+        axis.plot([1.01, 1.05], [height] * 2, transform=axis.transAxes, clip_on=False, **style)
+        axis.text(1.06, height, label, va="center", transform=axis.transAxes)
     show_figure(figure, " ".join(said))
 
 

@@ -281,9 +281,7 @@ def squared_error(R, P, Q):
     with np.errstate(over="ignore", invalid="ignore"):
         if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
             squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
-            cross = np.sum(_product(R.T, P) * Q, dtype=np.float64)
-            both = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
-            return float(squares.sum(dtype=np.float64)) - 2 * float(cross) + float(both)
+            return float(squares.sum(dtype=np.float64)) + _error_above(_product(R.T, P), P, Q)
         total = 0.0
         rows = max(1, 2**20 // R.shape[1])  # a block of E at a time, for data beyond memory
         for i in range(0, len(R), rows):
@@ -291,6 +289,13 @@ def squared_error(R, P, Q):
             E = np.where(np.isnan(block), 0, block - P[i : i + rows] @ Q.T)
             total += float(np.sum(E * E, dtype=np.float64))
         return total
+
+
+def _error_above(RtP, P, Q):
+    """Return ``sum(E**2) - sum(R**2)`` from a product at hand; its sums are in float64."""
+    cross = np.sum(RtP * Q, dtype=np.float64)
+    both = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
+    return float(both) - 2 * float(cross)
 
 
 class ErrorLog:
@@ -428,7 +433,7 @@ def multiplicative_step(R, P, Q):
 
 
 # HALS --------------------------------------------------------------------------------------------
-def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
+def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
     """Factorize as :func:`multiplicative_update`, by hierarchical alternating least squares.
 
     Each column of ``P`` in turn is set to its best non-negative value while all else stands still,
@@ -440,20 +445,42 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
     inner : int, default 4
         Sweeps over the columns of ``P``, and then of ``Q``, in each step, at least 1. They share
         one ``R @ Q`` or ``R.T @ P``, so more of them save steps and cost little if N, M are large.
+    extrapolate : bool, default True
+        Go on beyond where the sweeps end, by ``gamma`` of their way. A step whose error is higher
+        is rejected: the factors stay, ``gamma`` shrinks, and the next step does not go beyond.
 
     Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; for ``inner`` Gillis and
-    Glineur (2012), Neural Computation 24(4), 1085-1105.
+    Glineur (2012), Neural Computation 24(4), 1085-1105; for ``extrapolate`` Ang and Gillis (2019),
+    Neural Computation 31(2), 417-439.
     """
     R, P, Q = _non_negative(*_fitting_matrices(R, P, Q))
     inner = _number("inner", inner, whole=True, positive=True)
-    return _iterate(partial(hals_step, R, inner=inner), P, Q, steps, callback, R, tol)
+    gamma, ceiling, lowest, Q_ahead = 0.5, 1.0, None, Q
+
+    def update(P, Q):
+        nonlocal gamma, ceiling, lowest, Q_ahead
+        beyond = gamma if extrapolate and lowest is not None else 0
+        P_new, Q_new, error = hals_step(R, P, Q_ahead, inner, beyond)
+        if beyond and not error <= lowest:  # nor if it is not a number
+            gamma, ceiling, lowest, Q_ahead = gamma / 1.5, gamma, None, Q
+            return P, Q
+        gamma, ceiling = min(1.01 * gamma, ceiling), min(1.005 * ceiling, 1.0)
+        lowest, Q_ahead = error, _go_on(Q, Q_new, beyond)
+        return P_new, Q_new
+
+    return _iterate(update, P, Q, steps, callback, R, tol)
 
 
-def hals_step(R, P, Q, inner):
-    """One step of :func:`hals`, without its checks."""
-    P = hals_sweeps(P, _product(R, Q), Q.T @ Q, inner)
-    Q = hals_sweeps(Q, _product(R.T, P), P.T @ P, inner)
-    return P, Q
+def hals_step(R, P, Q, inner, beyond=0):
+    """One step of :func:`hals`, without its checks; also returns its error above ``sum(R**2)``."""
+    P = _go_on(P, hals_sweeps(P, _product(R, Q), Q.T @ Q, inner), beyond)
+    RtP = _product(R.T, P)
+    Q = hals_sweeps(Q, RtP, P.T @ P, inner)
+    return P, Q, _error_above(RtP, P, Q)
+
+
+def _go_on(old, new, beyond):
+    return np.maximum(new + beyond * (new - old), 0) if beyond else new
 
 
 def hals_sweeps(P, RQ, QtQ, inner):

@@ -681,13 +681,17 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_name_at_its_end(shown):
     mf.show_curves(curves, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
-    drawn = [line.get_xydata().tolist() for line in axis.lines]
-    assert drawn[:2] == [[[0, 4], [1, 2], [2, 1]], [[10, 0.9], [20, 1.1]]]
-    assert len({line.get_color() for line in axis.lines}) == 3
-    assert len({line.get_linestyle() for line in axis.lines}) == 3
-    notes = sorted(axis.texts, key=lambda note: note.xyann[1])
-    assert [note.get_text() for note in notes] == ["falls", "bound", "rises"]
-    assert np.diff([note.xyann[1] for note in notes]).min() > 0.07  # no name on another
+    drawn, samples = axis.lines[:3], axis.lines[3:]
+    assert drawn[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
+    assert drawn[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
+    assert len({line.get_color() for line in drawn}) == 3
+    assert len({line.get_linestyle() for line in drawn}) == 3
+    assert [note.get_text() for note in axis.texts] == ["falls", "bound", "rises"]
+    heights = [note.get_position()[1] for note in axis.texts]
+    assert np.diff(heights).min() > 0.07  # no name on another
+    named = [drawn[0], drawn[2], drawn[1]]
+    assert [line.get_color() for line in samples] == [line.get_color() for line in named]
+    assert [line.get_ydata()[0] for line in samples] == heights
     assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
     for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
         assert part in text

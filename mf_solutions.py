@@ -245,7 +245,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 3.6), layout="constrained")
+    figure = Figure((9, 3.2), layout="constrained")
     axis = figure.subplots()
     ends, said = [], [f"{title}: {ylabel} against {xlabel}."]
     for (label, curve), colour, style in zip(curves.items(), 2 * _COLOURS, 3 * _LINES):
@@ -264,7 +264,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     axis.grid(alpha=0.3)
     place = (axis.transData + axis.transAxes.inverted()).transform
     ends.sort(key=lambda end: end[0])
-    room = 0.085 * np.arange(len(ends))
+    room = 0.095 * np.arange(len(ends))
     heights = [place((1, np.clip(y, *axis.get_ylim())))[1] for y, _, _ in ends]
     heights = np.maximum.accumulate(heights - room) + room  # each a line above the one below
     for height, (_, label, line) in zip(np.minimum(heights, 1 - room[::-1]), ends):

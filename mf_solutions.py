@@ -78,13 +78,13 @@ def fetch_faces(timeout=15.0):
     sources["the download"] = lambda scratch: _downloaded(scratch, timeout)
     troubles = []
     for name, source in sources.items():
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            try:
+        try:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
                 faces = source(scratch)
-            except Exception as error:
-                troubles.append(f"{name} failed ({type(error).__name__}: {error})")
-                continue
-            troubles += _keep(Path(scratch, _CACHE), cache)
+                troubles += _keep(Path(scratch, _CACHE), cache)
+        except Exception as error:
+            troubles.append(f"{name} failed ({type(error).__name__}: {error})")
+            continue
         if troubles:
             said = f"These are the Olivetti faces, but {', and '.join(troubles)}"
             warnings.warn(said, stacklevel=2)
@@ -114,7 +114,7 @@ def _downloaded(scratch, timeout):
 
     def work():
         try:
-            outcome.set_result(_olivetti(scratch))
+            outcome.set_result(_olivetti(scratch, download=True))
         except Exception as error:
             outcome.set_exception(error)
 
@@ -130,11 +130,11 @@ def _downloaded(scratch, timeout):
     return outcome.result()
 
 
-def _olivetti(folder):
+def _olivetti(folder, download=False):
     """Ask scikit-learn for the faces in this folder; refuse any others."""
     from sklearn.datasets import fetch_olivetti_faces
 
-    faces = fetch_olivetti_faces(data_home=folder)
+    faces = fetch_olivetti_faces(data_home=folder, download_if_missing=download)
     if hashlib.sha256(faces.data.tobytes()).hexdigest() != _SHA256:
         raise ValueError("its content is not that of the Olivetti faces")
     return faces.__class__(name=OLIVETTI, **faces)
@@ -163,7 +163,7 @@ def _other_faces():
 
 # Looking -----------------------------------------------------------------------------------------
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
-_LINES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1)), (0, (1, 1))]
+_LINES = ["-", "--", "-.", ":"]
 
 
 def show_figure(figure, text):
@@ -245,26 +245,32 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 3.6), layout="constrained")
+    figure = Figure((9, 3.2), layout="constrained")
     axis = figure.subplots()
     ends, said = [], [f"{title}: {ylabel} against {xlabel}."]
-    for (label, curve), colour, line in zip(curves.items(), 2 * _COLOURS, 2 * _LINES):
+    for (label, curve), colour, style in zip(curves.items(), 2 * _COLOURS, 3 * _LINES):
         if np.ndim(curve) == 0:
-            x, y, colour = [1.0], [curve], "black"
-            axis.axhline(curve, color=colour, linestyle=":", linewidth=1)
+            line = axis.axhline(curve, color="black", linestyle=":", linewidth=1)
+            said.append(f"{label}: {curve:.4g}.")
         else:
             x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-            axis.plot(x, y, color=colour, linestyle=line, marker="o" if len(x) < 20 else "")
-        ends.append((label, x[-1], y[-1], colour))
-        places = sorted({0, int(np.argmin(y)), int(np.argmax(y)), len(y) - 1})
-        said.append(f"{label}: " + ", ".join(f"{y[i]:.4g} at {x[i]:.4g}" for i in places) + ".")
+            mark = "o" if len(x) < 20 else ""
+            (line,) = axis.plot(x, y, color=colour, linestyle=style, marker=mark)
+            ends_and_extremes = (0, np.argmin(y), np.argmax(y), len(y) - 1)
+            points = {f"{y[i]:.4g}": f"{y[i]:.4g} at {x[i]:g}" for i in sorted(ends_and_extremes)}
+            said.append(f"{label}: {', '.join(points.values())}.")
+        ends.append((line.get_ydata()[-1], label, line))
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
     axis.grid(alpha=0.3)
-    place, free = (axis.transData + axis.transAxes.inverted()).transform, -1.0
-    for label, x, y, colour in sorted(ends, key=lambda end: end[2]):
-        end = x, np.clip(y, *axis.get_ylim())
-        free = max(place(end)[1], free + 0.08)  # beside the end, or above the name below
-        axis.annotate(label, end, (1.03, free), None, axis.transAxes, color=colour, va="center")
+    place = (axis.transData + axis.transAxes.inverted()).transform
+    ends.sort(key=lambda end: end[0])
+    room = 0.095 * np.arange(len(ends))
+    heights = [place((1, np.clip(y, *axis.get_ylim())))[1] for y, _, _ in ends]
+    heights = np.maximum.accumulate(heights - room) + room  # each a line above the one below
+    for height, (_, label, line) in zip(np.minimum(heights, 1 - room[::-1]), ends):
+        style = {name: getattr(line, f"get_{name}")() for name in ("color", "linestyle", "marker")}
+        axis.plot([1.01, 1.05], [height] * 2, transform=axis.transAxes, clip_on=False, **style)
+        axis.text(1.06, height, label, va="center", transform=axis.transAxes)
     show_figure(figure, " ".join(said))
 
 
@@ -590,4 +596,4 @@ def _number(label, value, whole=False, positive=False):
     if not 0 <= value < math.inf or (positive and value == 0):
         bound = "greater than 0" if positive else "at least 0"
         raise ValueError(f"{label} must be finite and {bound}, but got {value!r}")
-    return value
+    return int(value) if whole else float(value)  # NumPy's own would widen float32

@@ -449,23 +449,21 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
         Go on beyond where the sweeps end, by ``gamma`` of their way. A step whose error is higher
         is rejected: the factors stay, ``gamma`` shrinks, and the next step does not go beyond.
 
-    Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; for ``inner`` Gillis and
-    Glineur (2012), Neural Computation 24(4), 1085-1105; for ``extrapolate`` Ang and Gillis (2019),
-    Neural Computation 31(2), 417-439.
+    Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; Gillis and Glineur
+    (2012), Neural Computation 24(4), 1085-1105; Ang and Gillis (2019), the same 31(2), 417-439.
     """
     R, P, Q = _non_negative(*_fitting_matrices(R, P, Q))
     inner = _number("inner", inner, whole=True, positive=True)
-    gamma, ceiling, lowest, Q_ahead = 0.5, 1.0, None, Q
+    gamma, lowest, Q_ahead = 0.5, None, Q
 
     def update(P, Q):
-        nonlocal gamma, ceiling, lowest, Q_ahead
+        nonlocal gamma, lowest, Q_ahead
         beyond = gamma if extrapolate and lowest is not None else 0
         P_new, Q_new, error = hals_step(R, P, Q_ahead, inner, beyond)
         if beyond and not error <= lowest:  # nor if it is not a number
-            gamma, ceiling, lowest, Q_ahead = gamma / 1.5, gamma, None, Q
+            gamma, lowest, Q_ahead = gamma / 1.5, None, Q
             return P, Q
-        gamma, ceiling = min(1.01 * gamma, ceiling), min(1.005 * ceiling, 1.0)
-        lowest, Q_ahead = error, _go_on(Q, Q_new, beyond)
+        gamma, lowest, Q_ahead = min(1.01 * gamma, 1.0), error, _go_on(Q, Q_new, beyond)
         return P_new, Q_new
 
     return _iterate(update, P, Q, steps, callback, R, tol)

@@ -245,7 +245,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     """
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 3.6), layout="constrained")
+    figure = Figure((9, 3.2), layout="constrained")
     axis = figure.subplots()
     ends, said = [], [f"{title}: {ylabel} against {xlabel}."]
     for (label, curve), colour, style in zip(curves.items(), 2 * _COLOURS, 3 * _LINES):
@@ -264,7 +264,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     axis.grid(alpha=0.3)
     place = (axis.transData + axis.transAxes.inverted()).transform
     ends.sort(key=lambda end: end[0])
-    room = 0.085 * np.arange(len(ends))
+    room = 0.095 * np.arange(len(ends))
     heights = [place((1, np.clip(y, *axis.get_ylim())))[1] for y, _, _ in ends]
     heights = np.maximum.accumulate(heights - room) + room  # each a line above the one below
     for height, (_, label, line) in zip(np.minimum(heights, 1 - room[::-1]), ends):
@@ -281,9 +281,7 @@ def squared_error(R, P, Q):
     with np.errstate(over="ignore", invalid="ignore"):
         if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
             squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
-            cross = np.sum(_product(R.T, P) * Q, dtype=np.float64)
-            both = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
-            return float(squares.sum(dtype=np.float64)) - 2 * float(cross) + float(both)
+            return float(squares.sum(dtype=np.float64)) + _error_above(_product(R.T, P), P, Q)
         total = 0.0
         rows = max(1, 2**20 // R.shape[1])  # a block of E at a time, for data beyond memory
         for i in range(0, len(R), rows):
@@ -291,6 +289,13 @@ def squared_error(R, P, Q):
             E = np.where(np.isnan(block), 0, block - P[i : i + rows] @ Q.T)
             total += float(np.sum(E * E, dtype=np.float64))
         return total
+
+
+def _error_above(RtP, P, Q):
+    """Return ``sum(E**2) - sum(R**2)`` from a product at hand; its sums are in float64."""
+    cross = np.sum(RtP * Q, dtype=np.float64)
+    both = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
+    return float(both) - 2 * float(cross)
 
 
 class ErrorLog:
@@ -428,7 +433,7 @@ def multiplicative_step(R, P, Q):
 
 
 # HALS --------------------------------------------------------------------------------------------
-def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
+def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
     """Factorize as :func:`multiplicative_update`, by hierarchical alternating least squares.
 
     Each column of ``P`` in turn is set to its best non-negative value while all else stands still,
@@ -440,20 +445,40 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None):
     inner : int, default 4
         Sweeps over the columns of ``P``, and then of ``Q``, in each step, at least 1. They share
         one ``R @ Q`` or ``R.T @ P``, so more of them save steps and cost little if N, M are large.
+    extrapolate : bool, default True
+        Go on beyond where the sweeps end, by ``gamma`` of their way. A step whose error is higher
+        is rejected: the factors stay, ``gamma`` shrinks, and the next step does not go beyond.
 
-    Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; for ``inner`` Gillis and
-    Glineur (2012), Neural Computation 24(4), 1085-1105.
+    Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; Gillis and Glineur
+    (2012), Neural Computation 24(4), 1085-1105; Ang and Gillis (2019), the same 31(2), 417-439.
     """
     R, P, Q = _non_negative(*_fitting_matrices(R, P, Q))
     inner = _number("inner", inner, whole=True, positive=True)
-    return _iterate(partial(hals_step, R, inner=inner), P, Q, steps, callback, R, tol)
+    gamma, lowest, Q_ahead = 0.5, None, Q
+
+    def update(P, Q):
+        nonlocal gamma, lowest, Q_ahead
+        beyond = gamma if extrapolate and lowest is not None else 0
+        P_new, Q_new, error = hals_step(R, P, Q_ahead, inner, beyond)
+        if beyond and not error <= lowest:  # nor if it is not a number
+            gamma, lowest, Q_ahead = gamma / 1.5, None, Q
+            return P, Q
+        gamma, lowest, Q_ahead = min(1.01 * gamma, 1.0), error, _go_on(Q, Q_new, beyond)
+        return P_new, Q_new
+
+    return _iterate(update, P, Q, steps, callback, R, tol)
 
 
-def hals_step(R, P, Q, inner):
-    """One step of :func:`hals`, without its checks."""
-    P = hals_sweeps(P, _product(R, Q), Q.T @ Q, inner)
-    Q = hals_sweeps(Q, _product(R.T, P), P.T @ P, inner)
-    return P, Q
+def hals_step(R, P, Q, inner, beyond=0):
+    """One step of :func:`hals`, without its checks; also returns its error above ``sum(R**2)``."""
+    P = _go_on(P, hals_sweeps(P, _product(R, Q), Q.T @ Q, inner), beyond)
+    RtP = _product(R.T, P)
+    Q = hals_sweeps(Q, RtP, P.T @ P, inner)
+    return P, Q, _error_above(RtP, P, Q)
+
+
+def _go_on(old, new, beyond):
+    return np.maximum(new + beyond * (new - old), 0) if beyond else new
 
 
 def hals_sweeps(P, RQ, QtQ, inner):

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
@@ -136,17 +136,6 @@ def test_gradient_descent_with_beta_shrinks_each_singular_value_by_half_of_beta(
 
 # Stochastic gradient descent
 
-SHAPES = [(7, 3, 2), (3, 7, 2), (5, 5, 3), (1, 6, 2), (6, 1, 2), (1, 1, 2), (2, 2, 1), (4, 5, 1)]
-SHAPES += [(1, 6, 10), (6, 1, 10), (1, 1, 10), (2, 9, 10), (9, 2, 10), (4, 3, 10)]
-
-MISSING = {
-    "nothing": (),
-    "a third": np.s_[::2, ::3],
-    "a whole row": np.s_[0, :],
-    "a whole column": np.s_[:, -1],
-    "everything": np.s_[:, :],
-}
-
 
 def double_loop(R, P, Q, epochs, alpha, beta):
     """The equations, one number at a time, in the float type of R."""
@@ -170,30 +159,15 @@ def double_loop(R, P, Q, epochs, alpha, beta):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("missing", MISSING.values(), ids=MISSING)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(shape, missing, dtype):
-    R, P, Q = problem(*shape, dtype=dtype)
-    if missing != ():
-        R[missing] = np.nan
-    identical(SGD(R, P, Q, 4, 0.03, 0.1), double_loop(R, P, Q, 4, 0.03, 0.1))
-
-
-@examples()
+@examples(120)
 @given(small, seeds, st.floats(0, 1))
-def test_sgd_gives_the_numbers_of_the_double_loop_wherever_pixels_are_missing(shape, seed, hidden):
-    R, P, Q = problem(*shape, seed)
+@example((1, 6, 10), 0, 0)
+@example((6, 1, 10), 0, 0)
+@example((5, 4, 2), 0, 1)
+def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(dtype, shape, seed, hidden):
+    R, P, Q = problem(*shape, seed, dtype)
     R[np.random.RandomState(seed).rand(*R.shape) < hidden] = np.nan
-    identical(SGD(R, P, Q, 2, 0.03, 0.1), double_loop(R, P, Q, 2, 0.03, 0.1))
-
-
-@pytest.mark.parametrize("missing", ["a whole row", "a whole column", "everything"])
-def test_sgd_leaves_alone_what_was_never_observed(missing):
-    R, P, Q = problem(5, 4, 2)
-    R[MISSING[missing]] = np.nan
-    P_new, Q_new = SGD(R, P, Q, 3, 0.03, 0.1)
-    assert_array_equal((P_new == P).all(axis=1), np.isnan(R).all(axis=1))
-    assert_array_equal((Q_new == Q).all(axis=1), np.isnan(R).all(axis=0))
+    identical(SGD(R, P, Q, 3, 0.03, 0.1), double_loop(R, P, Q, 3, 0.03, 0.1))
 
 
 @pytest.mark.parametrize("N, M", [(9, 6), (6, 9)])
@@ -443,11 +417,10 @@ def test_a_memory_map_gives_what_an_array_gives(kernel, tmp_path):
 
 
 class OnlyProducts:
-    """R @ Q and R.T @ P, and nothing else."""
+    """R @ Q and R.T @ P, the smallest entry, and nothing else."""
 
     def __init__(self, X):
-        self._X = X
-        self.shape, self.dtype = X.shape, X.dtype
+        self._X, self.shape, self.dtype, self.min = X, X.shape, X.dtype, X.min
 
     def __matmul__(self, other):
         return self._X @ other
@@ -457,16 +430,10 @@ class OnlyProducts:
         return OnlyProducts(self._X.T)
 
 
-class OnlyProductsAndMin(OnlyProducts):
-    def min(self):
-        return self._X.min()
-
-
 @batch_kernels
 def test_only_products_are_asked_of_the_data(kernel):
-    only = OnlyProducts if kernel is GD else OnlyProductsAndMin
     R, P, Q = problem(9, 8, 2)
-    same(run(kernel, only(R), P, Q), run(kernel, R, P, Q))
+    same(run(kernel, OnlyProducts(R), P, Q), run(kernel, R, P, Q))
 
 
 # Refusals
@@ -511,20 +478,8 @@ REFUSALS = [
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
     ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
     ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*gradient_d"),
-    (
-        "P negative",
-        NONNEG,
-        {"P": put(P0, -1)},
-        ValueError,
-        r"^P must be non-neg.* P\[1, 0\] is -1; .*rng.rand",
-    ),
-    (
-        "Q negative",
-        NONNEG,
-        {"Q": put(Q0, -1)},
-        ValueError,
-        r"^Q must be non-neg.* Q\[1, 0\] is -1; .*rng.rand",
-    ),
+    ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must .*\[1, 0\] is -1; .*rand"),
+    ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must .*\[1, 0\] is -1; .*rand"),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
     ("P complex", ALL, {"P": P0 + 0j}, TypeError, "^P must hold real numbers.* complex128"),
     ("Q object", ALL, {"Q": Q0.astype(object)}, TypeError, "^Q must hold real numbers.* object"),

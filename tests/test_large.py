@@ -225,17 +225,16 @@ def test_any_chunks_and_any_type_will_do(name, chunks, dtype, da):
 
 
 SPOILT = {
-    "negative": (lambda R: R.map_blocks(lambda X: X - 2), ValueError, "R must be non-neg.* -2"),
-    "not finite": (lambda R: R + np.inf, ValueError, "^R must be finite, but row 0"),
-    "complex": (lambda R: R + 1j, TypeError, "^R must hold real numbers"),
+    "negative": (lambda R: R.map_blocks(lambda X: X - 2), "R must be non-neg.* -2"),
+    "not finite": (lambda R: R + np.inf, "^R must be finite, but row 0"),
 }
 
 
-@pytest.mark.parametrize("spoil, error, message", SPOILT.values(), ids=SPOILT)
+@pytest.mark.parametrize("spoil, message", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("name", ["multiplicative_update", "hals"])
-def test_what_cannot_be_is_refused_for_a_dask_array_too(name, spoil, error, message, da):
+def test_what_cannot_be_is_refused_for_a_dask_array_too(name, spoil, message, da):
     R = spoil(da.zeros((9, 8), chunks=4))
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         run(name, R, *start(9, 8, 2))
 
 

@@ -33,7 +33,7 @@ def best_residual(R, K):
 def test_gradient_descent_gives_every_figure_the_handout_prints(olivetti):
     _, R = olivetti
     P, Q = mf.gradient_descent(R, *start(2), steps=5000, alpha=0.002, beta=0.02)
-    difference = (R - P @ Q.T)[CORNERS] - printed_by_the_handout("handout_mf")
+    difference = (R - P @ Q.T)[CORNERS] - printed_by_the_handout("sheet_mf")
     assert difference.shape == (6, 6)
     assert np.abs(difference).max() < 5e-9
 
@@ -47,5 +47,5 @@ def test_gradient_descent_ends_at_the_truncated_svd(olivetti):
 
 def test_the_residual_printed_for_nmf_is_that_of_the_truncated_svd(olivetti):
     _, R = olivetti
-    difference = best_residual(R, 2)[CORNERS] - printed_by_the_handout("handout_mu")
+    difference = best_residual(R, 2)[CORNERS] - printed_by_the_handout("sheet_nmf")
     assert np.abs(difference).max() < 2e-4

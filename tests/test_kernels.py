@@ -690,8 +690,8 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["rises", "falls", "bound"]
     styles = {line.get_label(): line.get_linestyle() for line in axis.lines}
-    for text, sample in zip(legend.get_texts(), legend.get_lines()):
-        assert sample.get_linestyle() == styles[text.get_text()]
+    for name, sample in zip(legend.get_texts(), legend.get_lines()):
+        assert sample.get_linestyle() == styles[name.get_text()]
     assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
     for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
         assert part in text

@@ -447,7 +447,7 @@ REFUSALS = [
     ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P does not fit: .* R \(4, 3\), P \(3, 2\)"),
     ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q does not fit: .* Q \(2, 2\)"),
     ("P transposed", ALL, {"P": P0.T}, ValueError, "^P does not fit"),
-    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, "^Q does not fit: .* Q not transposed"),
+    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, r"^Q does not fit: .* Q \(2, 3\)"),
     ("K differs", ALL, {"Q": Q0[:, :1]}, ValueError, r"^Q does not fit: .* Q \(3, 1\)"),
     ("R 1-D", ALL, {"R": R0[0]}, ValueError, r"^R must be a matrix .* \(3,\)"),
     ("P 1-D", ALL, {"P": P0[:, 0]}, ValueError, "^P must be a matrix"),
@@ -472,12 +472,12 @@ REFUSALS = [
     ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be .* than 0, but got 0"),
     ("inner float", (HALS,), {"inner": 2.0}, TypeError, "^inner must be a whole number"),
     ("R inf", ALL, {"R": put(R0, INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
-    ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.*sgd takes"),
+    ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.* sgd"),
     ("P nan", ALL, {"P": put(P0, NAN)}, ValueError, r"^P must be finite, but P\[1, 0\] is nan"),
     ("P inf", ALL, {"P": put(P0, INF)}, ValueError, r"^P must be finite, but P\[1, 0\] is inf"),
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
     ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
-    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*gradient_d"),
+    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*before cen"),
     ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must .*\[1, 0\] is -1; .*rand"),
     ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must .*\[1, 0\] is -1; .*rand"),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
@@ -486,7 +486,6 @@ REFUSALS = [
     ("R None", ALL, {"R": None}, TypeError, "^R must hold real numbers"),
     ("R masked", ALL, {"R": np.ma.array(R0)}, TypeError, "^R must be a plain array.* masked"),
     ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a NumPy.*csr"),
-    ("callback", ALL, {"callback": 3}, TypeError, "^callback must be a function.* 3"),
 ]
 
 
@@ -619,9 +618,8 @@ def test_faces_are_drawn_row_by_row_on_one_scale(shown):
     assert [label.get_text() for label in top.get_xticklabels()] == ["a", "b", "c"]
     assert [axis.get_ylabel() for axis in figure.axes] == ["wide", "small"]
     assert text == (
-        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00, means left and right "
-        "1.00 2.00, 5.00 6.00, 9.00 10.00. "
-        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00, means left and right 5.50 22.00."
+        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
+        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00."
     )
 
 
@@ -640,22 +638,20 @@ def test_faces_can_have_a_scale_each(shown):
     assert_array_equal(*tiles(figure.axes[0], 2, 2))
 
 
-def test_each_curve_has_its_numbers_in_the_text_and_its_name_at_its_end(shown):
+def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown):
     curves = {"falls": [4.0, 2, 1], "rises": ([10, 20], [0.9, 1.1]), "bound": 1.0}
     mf.show_curves(curves, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
-    drawn, samples = axis.lines[:3], axis.lines[3:]
-    assert drawn[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
-    assert drawn[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
-    assert len({line.get_color() for line in drawn}) == 3
-    assert len({line.get_linestyle() for line in drawn}) == 3
-    assert [note.get_text() for note in axis.texts] == ["falls", "bound", "rises"]
-    heights = [note.get_position()[1] for note in axis.texts]
-    assert np.diff(heights).min() > 0.07  # no name on another
-    named = [drawn[0], drawn[2], drawn[1]]
-    assert [line.get_color() for line in samples] == [line.get_color() for line in named]
-    assert [line.get_ydata()[0] for line in samples] == heights
+    assert axis.lines[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
+    assert axis.lines[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
+    assert len({line.get_color() for line in axis.lines}) == 3
+    assert len({line.get_linestyle() for line in axis.lines}) == 3
+    (legend,) = figure.legends
+    assert [name.get_text() for name in legend.get_texts()] == ["rises", "falls", "bound"]
+    styles = {line.get_label(): line.get_linestyle() for line in axis.lines}
+    for name, sample in zip(legend.get_texts(), legend.get_lines()):
+        assert sample.get_linestyle() == styles[name.get_text()]
     assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
     for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
         assert part in text

@@ -42,10 +42,11 @@ LOOK = """async ([index, expected]) => {
   const cell = notebook.widgets[index];
   await cell.ready;
   const all = selector => [...cell.node.querySelectorAll(selector)];
+  const unfold = () => all("details").forEach(x => { x.open = true; });
   const visible = x => x.checkVisibility({ contentVisibilityAuto: true })
     && x.getBoundingClientRect().height > 0;
   const shown = selector => all(selector).filter(visible);
-  const look = () => ({
+  const look = () => unfold() || ({
     figures: shown(".jp-OutputArea-output img").filter(x => x.naturalWidth > 0).length,
     math: shown(".jp-MarkdownOutput mjx-container").length > 0,
   });

@@ -149,7 +149,8 @@ def content_of(folder):
 def check_fallback(faces, texts, folder):
     assert faces.name == "Labeled Faces in the Wild"
     assert faces.images.shape == (100, 25, 25) and faces.target is None
-    assert 0 <= faces.images.min() < faces.images.max() <= 1
+    assert 0 <= faces.images.min() < faces.images.max() <= 1 and faces.name in faces.DESCR
+    assert faces.images.dtype == np.float32
     assert np.array_equal(faces.data, faces.images.reshape(100, 625))
     (text,) = texts
     for words in ["cannot be had", faces.name, "numbers differ", FACES.url, str(folder / BY_HAND)]:
@@ -233,17 +234,18 @@ def test_a_timeout_that_is_no_time_is_refused(timeout):
 def test_the_download_is_kept_and_then_does_without_the_network(
     folder, network, original, monkeypatch, capfd
 ):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(folder / "deeper"))
     faces, texts, _ = call()
     check_olivetti(faces, original)
     assert not texts and capfd.readouterr().out == ""
-    kept = content_of(folder.parent)
-    assert kept.keys() == {folder.parent / "scratch", folder, folder / CACHE}
+    kept = content_of(folder)
+    assert kept.keys() == {folder / "deeper", folder / "deeper" / CACHE}
 
     monkeypatch.setattr(_olivetti_faces, "FACES", FACES._replace(url=CLOSED_PORT))
     faces, texts, _ = call()
     check_olivetti(faces, original)
     assert not texts
-    assert content_of(folder.parent) == kept
+    assert content_of(folder) == kept and not content_of(folder.parent / "scratch")
 
 
 def test_a_file_put_into_the_folder_by_hand_does_without_the_network(folder, original):

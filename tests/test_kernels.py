@@ -186,6 +186,7 @@ def test_sgd_charges_beta_at_every_visit(N, M):
 def test_waves_hold_each_entry_once_on_its_anti_diagonal(shape):
     R = put(1 + np.arange(np.prod(shape), dtype=float).reshape(shape), np.nan, i=0)
     values, rates = mf.waves(R, 0.5)
+    assert values.shape == rates.shape == (sum(np.maximum(shape, (2, 1))) - 1, max(2, shape[0]))
     expected = np.zeros_like(values)
     for i, j in np.argwhere(~np.isnan(R)):
         expected[i + j, i] = R[i, j]
@@ -615,7 +616,10 @@ def test_faces_are_drawn_row_by_row_on_one_scale(shown):
     assert_allclose(tile[0, :, 0], [0, 1], atol=0.01)
     assert tile[1, 1, 0] > 0.8 > tile[1, 1, 1] > tile[1, 1, 2]  # orange: no face has it
     assert all(np.all(blank == 1) for blank in blanks)
+    assert [text.get_text() for text in figure.texts] == ["Faces"]
     assert [label.get_text() for label in top.get_xticklabels()] == ["a", "b", "c"]
+    assert top.get_xticks().tolist() == [0.5, 1.5, 2.5] and top.get_xlim() == (0, 3)
+    assert [*top.get_yticks(), *bottom.get_xticks(), *bottom.get_yticks()] == []
     assert [axis.get_ylabel() for axis in figure.axes] == ["wide", "small"]
     assert text == (
         "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
@@ -633,28 +637,34 @@ def test_signed_faces_are_blue_below_zero_and_red_above(shown):
 
 
 def test_faces_can_have_a_scale_each(shown):
-    mf.show_faces([[1, 2, 3, 4], [10, 20, 30, 40]], "Basis", each=True)
-    ((figure, _),) = shown
+    mf.show_faces([[-1e-4, 2, 3, 4], [-1e-3, 20, 30, 40]], "Basis", each=True)
+    ((figure, text),) = shown
     assert_array_equal(*tiles(figure.axes[0], 2, 2))
+    assert text == "Basis. Images: 2 of 2 x 2 pixels, values 0.00 to 40.00."
 
 
 def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown):
-    curves = {"falls": [4.0, 2, 1], "rises": ([10, 20], [0.9, 1.1]), "bound": 1.0}
-    mf.show_curves(curves, "Race", "step", "error", yscale="log")
+    curves = {"dips": [4.0, 1, 2], "bound": 1.5, "peaks": ([10, 20, 30], [1.0, 9, 5])}
+    mf.show_curves(curves | {"long": np.linspace(1, 3, 30)}, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
-    assert axis.lines[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
-    assert axis.lines[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
-    assert len({line.get_color() for line in axis.lines}) == 3
-    assert len({line.get_linestyle() for line in axis.lines}) == 3
+    dips, bound, peaks, long = axis.lines
+    assert dips.get_xydata().tolist() == [[0, 4], [1, 1], [2, 2]]
+    assert peaks.get_xydata().tolist() == [[10, 1], [20, 9], [30, 5]]
+    assert bound.get_ydata()[0] == bound.get_ydata()[-1] == 1.5
+    assert (peaks.get_marker(), long.get_marker()) == ("o", "")
+    for style in ("color", "linestyle"):
+        assert len({getattr(line, f"get_{style}")() for line in (dips, peaks, long)}) == 3
     (legend,) = figure.legends
-    assert [name.get_text() for name in legend.get_texts()] == ["rises", "falls", "bound"]
-    styles = {line.get_label(): line.get_linestyle() for line in axis.lines}
-    for name, sample in zip(legend.get_texts(), legend.get_lines()):
-        assert sample.get_linestyle() == styles[name.get_text()]
-    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
-    for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
-        assert part in text
+    assert [name.get_text() for name in legend.get_texts()] == ["peaks", "long", "dips", "bound"]
+    for line, sample in zip([peaks, long, dips, bound], legend.get_lines()):
+        assert sample.get_linestyle() == line.get_linestyle()
+    labels = axis.get_title(), axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()
+    assert labels == ("Race", "step", "error", "log")
+    assert text == (
+        "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
+        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 3 at 29."
+    )
 
 
 def test_a_figure_is_shown_twice_as_dense_as_the_page_and_with_its_text(monkeypatch):

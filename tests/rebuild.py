@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "week5_tutorial.ipynb"
 MODULE = ROOT / "mf_solutions.py"
 PICTURE = ROOT / "tests" / "basis.png"  # in README.md
-PICTURED = "more-64"  # the cell that draws it
+PICTURED = "full-figure"  # the cell that draws it
 
 SETUP = """\
 # @title Set-up: puts mf_solutions.py beside this notebook if there is none

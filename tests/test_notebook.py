@@ -46,7 +46,10 @@ def tags(cell):
 
 
 def words(cells):
-    return sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    """Count the words of prose: no formula, no markup, no address."""
+    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    text = re.sub(r"\$\$.*?\$\$|\$.*?\$|<.*?>|\]\(.*?\)", " ", text, flags=re.DOTALL)
+    return len(re.findall(r"\w[\w'.-]*", text))
 
 
 def lines(path):
@@ -98,10 +101,12 @@ def test_solutions_are_marked_once_in_each_exercise():
         assert marks == ["BEGIN", "END"]
 
 
-def test_a_third_of_the_cells_can_be_compared_on_any_faces():
-    checked = [cell for cell in CODE if "nbval-check-output" in tags(cell)]
-    assert 3 * len(checked) >= len(CODE)
-    assert all(cell.outputs for cell in checked)
+def test_what_holds_for_any_faces_is_compared_on_any_faces():
+    same = {cell.id for cell in CODE if "nbval-check-output" in tags(cell)}
+    for name in ("exercise-1", "exercise-2"):
+        assert {f"{name}-hand", f"{name}-check"} <= same
+    assert {"centre", "thin-check", "waves-check", "turn-check", "nmf-check"} <= same
+    assert all(cell.outputs for cell in CODE if cell.id in same)
 
 
 # Budgets

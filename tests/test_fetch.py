@@ -347,9 +347,10 @@ def test_the_folder_cannot_be_made(network, original, monkeypatch):
 
 
 def test_a_disk_full_halfway_leaves_no_part_of_a_copy(folder, network, original, monkeypatch):
-    def half(source, folder):
+    def half(source, scratch):
+        assert Path(scratch).parent == folder  # on the same disk, so that a move is whole or not
         content = Path(source).read_bytes()
-        Path(folder, CACHE).write_bytes(content[: len(content) // 2])
+        Path(scratch, CACHE).write_bytes(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     folder.mkdir()

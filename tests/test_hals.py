@@ -225,3 +225,9 @@ def test_tol_stops_at_the_first_ten_steps_that_bring_too_little(tol, extrapolate
     roots = np.sqrt(errors(R, record(R, P, Q, 300, extrapolate=extrapolate)))
     stop = next(n for n in range(10, 300, 10) if roots[n - 10] - roots[n] < tol * roots[0])
     assert len(record(R, P, Q, 300, tol=tol, extrapolate=extrapolate)) == 1 + stop
+
+
+def test_without_extrapolation_two_runs_in_a_row_are_one_long_run():
+    R, P, Q = problem(5, 4, 2)
+    halfway = HALS(R, P, Q, 2, extrapolate=False)
+    identical(HALS(R, *halfway, 3, extrapolate=False), HALS(R, P, Q, 5, extrapolate=False))

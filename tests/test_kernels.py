@@ -21,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("error")  # a kernel that warns is a ker
 
 GD, SGD, MU, HALS = mf.gradient_descent, mf.sgd, mf.multiplicative_update, mf.hals
 NUMBERS = {GD: {"alpha": 0.01, "beta": 0.02}, SGD: {"alpha": 0.01, "beta": 0.02}, MU: {}, HALS: {}}
-PLAIN = {HALS: {"extrapolate": False}}  # what an extrapolated step does depends on those before it
 
 
 def kernels(*which):
@@ -249,15 +248,13 @@ def test_multiplicative_update_stops_at_the_step_of_scikit_learn(K, seed, tol):
     same(got, expected)
 
 
-@non_negative_kernels
-def test_float32_stops_about_where_float64_does(kernel):
+def test_float32_stops_about_where_float64_does():
     rng = np.random.RandomState(2)
     R = rng.rand(100, 2) @ rng.rand(2, 256)  # fitted nearly exactly, where small differences count
     P, Q = rng.rand(100, 2), rng.rand(256, 2)
     logs = [mf.ErrorLog(R, P, Q), mf.ErrorLog(R, P, Q)]
-    numbers = {"tol": 1e-5, **PLAIN.get(kernel, {})}
     for log, dtype in zip(logs, [np.float64, np.float32]):
-        kernel(*(X.astype(dtype) for X in (R, P, Q)), steps=3000, callback=log, **numbers)
+        MU(*(X.astype(dtype) for X in (R, P, Q)), steps=3000, tol=1e-5, callback=log)
     wide, narrow = (len(log.errors) for log in logs)
     assert 10 < narrow == pytest.approx(wide, rel=0.1)
 
@@ -270,15 +267,14 @@ def test_a_negligible_tol_runs_all_the_steps(kernel):
     assert len(log.errors) == 1 + 57
 
 
-@non_negative_kernels
 @examples()
 @given(small, seeds, st.sampled_from([0, 0.5]))
-def test_the_error_never_rises_and_the_factors_stay_non_negative(kernel, shape, seed, zeros):
+def test_the_error_never_rises_and_the_factors_stay_non_negative(shape, seed, zeros):
     R, P, Q = problem(*shape, seed)
     for X in (R, P, Q):
         X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
     log = mf.ErrorLog(R, P, Q)
-    last = kernel(R, P, Q, 30, callback=log)
+    last = MU(R, P, Q, 30, callback=log)
     assert np.diff(log.errors).max() <= 1e-13 * np.sum(R * R)
     assert all(X.min() >= 0 for X in last)
 
@@ -291,15 +287,14 @@ def test_multiplicative_update_keeps_a_zero_zero():
     assert_array_equal(Q_new == 0, Q == 0)
 
 
-@non_negative_kernels
 @pytest.mark.parametrize("axis", ["row", "column", "everything"])
 @pytest.mark.parametrize("which", ["R", "P", "Q", "PQ", "RPQ"])
-def test_there_is_no_nan_and_no_rise_where_all_is_zero(kernel, which, axis):
+def test_there_is_no_nan_and_no_rise_where_all_is_zero(which, axis):
     matrices = dict(zip("RPQ", problem(6, 5, 3)))
     for label in which:
         matrices[label][{"row": np.s_[2], "column": np.s_[:, 1], "everything": np.s_[:]}[axis]] = 0
     log = mf.ErrorLog(**matrices)
-    assert all(np.isfinite(X).all() for X in kernel(**matrices, steps=10, callback=log))
+    assert all(np.isfinite(X).all() for X in MU(**matrices, steps=10, callback=log))
     assert np.diff(log.errors).max() <= 1e-13 * max(log.errors)
 
 
@@ -321,9 +316,8 @@ def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
         (GD, 4000, {"alpha": 0.01, "beta": 0}),
         (SGD, 2000, {"alpha": 0.03, "beta": 0}),
         (MU, 4000, {}),
-        (HALS, 500, {}),
     ],
-    ids=["gradient_descent", "sgd", "multiplicative_update", "hals"],
+    ids=["gradient_descent", "sgd", "multiplicative_update"],
 )
 def test_planted_factors_are_found_again(kernel, steps, numbers):
     _, A, B = problem(12, 10, 2, seed=1)
@@ -382,12 +376,10 @@ def test_no_steps_give_copies(kernel):
     assert not any(np.shares_memory(new, old) for new in got for old in (R, P, Q))
 
 
-@every_kernel
+@kernels(GD, SGD, MU)
 def test_two_runs_in_a_row_are_one_long_run(kernel):
     R, P, Q = problem(5, 4, 2)
-    plain = PLAIN.get(kernel, {})
-    halfway = run(kernel, R, P, Q, 2, **plain)
-    identical(run(kernel, R, *halfway, 3, **plain), run(kernel, R, P, Q, 5, **plain))
+    identical(run(kernel, R, *run(kernel, R, P, Q, 2), 3), run(kernel, R, P, Q, 5))
 
 
 @every_kernel
@@ -488,7 +480,7 @@ REFUSALS = [
     ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P does not fit: .* R \(4, 3\), P \(3, 2\)"),
     ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q does not fit: .* Q \(2, 2\)"),
     ("P transposed", ALL, {"P": P0.T}, ValueError, "^P does not fit"),
-    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, "^Q does not fit: .* Q not transposed"),
+    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, r"^Q does not fit: .* Q \(2, 3\)"),
     ("K differs", ALL, {"Q": Q0[:, :1]}, ValueError, r"^Q does not fit: .* Q \(3, 1\)"),
     ("R 1-D", ALL, {"R": R0[0]}, ValueError, r"^R must be a matrix .* \(3,\)"),
     ("P 1-D", ALL, {"P": P0[:, 0]}, ValueError, "^P must be a matrix"),
@@ -497,9 +489,9 @@ REFUSALS = [
     ("K zero", ALL, {"P": P0[:, :0], "Q": Q0[:, :0]}, ValueError, "^P must be .* columns"),
     ("R ragged", ALL, {"R": [[1, 2], [3]]}, ValueError, "^R must be a matrix, but its rows"),
     ("P ragged", ALL, {"P": [[1, 2], [3]]}, ValueError, "^P must be a matrix, but its rows"),
-    ("steps negative", ALL, {"steps": -1}, ValueError, "^(steps|epochs) must be .* least 0.* -1"),
-    ("steps float", ALL, {"steps": 3.0}, TypeError, "^(steps|epochs) must be a whole number"),
-    ("steps bool", ALL, {"steps": True}, TypeError, "^(steps|epochs) must be a whole number"),
+    ("steps negative", ALL, {"steps": -1}, ValueError, "^STEPS must be .* least 0.* -1"),
+    ("steps float", ALL, {"steps": 3.0}, TypeError, "^STEPS must be a whole number"),
+    ("steps bool", ALL, {"steps": True}, TypeError, "^STEPS must be a whole number"),
     ("alpha zero", RATED, {"alpha": 0}, ValueError, POSITIVE),
     ("alpha negative", RATED, {"alpha": -0.1}, ValueError, POSITIVE),
     ("alpha nan", RATED, {"alpha": NAN}, ValueError, POSITIVE),
@@ -513,21 +505,32 @@ REFUSALS = [
     ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be .* than 0, but got 0"),
     ("inner float", (HALS,), {"inner": 2.0}, TypeError, "^inner must be a whole number"),
     ("R inf", ALL, {"R": put(R0, INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
-    ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.*sgd takes"),
+    ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.* sgd"),
     ("P nan", ALL, {"P": put(P0, NAN)}, ValueError, r"^P must be finite, but P\[1, 0\] is nan"),
     ("P inf", ALL, {"P": put(P0, INF)}, ValueError, r"^P must be finite, but P\[1, 0\] is inf"),
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
     ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
-    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*gradient_d"),
-    ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must be non-neg.* P\[1, 0\] is -1"),
-    ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must be non-neg.* Q\[1, 0\] is -1"),
+    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*before cen"),
+    (
+        "P negative",
+        NONNEG,
+        {"P": put(P0, -1)},
+        ValueError,
+        r"^P must be non-neg.* P\[1, 0\] is -1; .*rng.rand",
+    ),
+    (
+        "Q negative",
+        NONNEG,
+        {"Q": put(Q0, -1)},
+        ValueError,
+        r"^Q must be non-neg.* Q\[1, 0\] is -1; .*rng.rand",
+    ),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
     ("P complex", ALL, {"P": P0 + 0j}, TypeError, "^P must hold real numbers.* complex128"),
     ("Q object", ALL, {"Q": Q0.astype(object)}, TypeError, "^Q must hold real numbers.* object"),
     ("R None", ALL, {"R": None}, TypeError, "^R must hold real numbers"),
     ("R masked", ALL, {"R": np.ma.array(R0)}, TypeError, "^R must be a plain array.* masked"),
-    ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a NumPy array"),
-    ("callback", ALL, {"callback": 3}, TypeError, "^callback must be a function.* 3"),
+    ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a NumPy.*csr"),
 ]
 
 
@@ -540,6 +543,7 @@ REFUSALS = [
     ],
 )
 def test_what_cannot_be_is_refused_by_name(kernel, changes, error, message):
+    message = message.replace("STEPS", "epochs" if kernel is SGD else "steps")
     with pytest.raises(error, match=message):
         run(kernel, **{"R": R0, "P": P0, "Q": Q0, **changes})
 
@@ -659,9 +663,8 @@ def test_faces_are_drawn_row_by_row_on_one_scale(shown):
     assert [label.get_text() for label in top.get_xticklabels()] == ["a", "b", "c"]
     assert [axis.get_ylabel() for axis in figure.axes] == ["wide", "small"]
     assert text == (
-        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00, means left and right "
-        "1.00 2.00, 5.00 6.00, 9.00 10.00. "
-        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00, means left and right 5.50 22.00."
+        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
+        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00."
     )
 
 
@@ -680,22 +683,20 @@ def test_faces_can_have_a_scale_each(shown):
     assert_array_equal(*tiles(figure.axes[0], 2, 2))
 
 
-def test_each_curve_has_its_numbers_in_the_text_and_its_name_at_its_end(shown):
+def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown):
     curves = {"falls": [4.0, 2, 1], "rises": ([10, 20], [0.9, 1.1]), "bound": 1.0}
     mf.show_curves(curves, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
-    drawn, samples = axis.lines[:3], axis.lines[3:]
-    assert drawn[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
-    assert drawn[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
-    assert len({line.get_color() for line in drawn}) == 3
-    assert len({line.get_linestyle() for line in drawn}) == 3
-    assert [note.get_text() for note in axis.texts] == ["falls", "bound", "rises"]
-    heights = [note.get_position()[1] for note in axis.texts]
-    assert np.diff(heights).min() > 0.07  # no name on another
-    named = [drawn[0], drawn[2], drawn[1]]
-    assert [line.get_color() for line in samples] == [line.get_color() for line in named]
-    assert [line.get_ydata()[0] for line in samples] == heights
+    assert axis.lines[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
+    assert axis.lines[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
+    assert len({line.get_color() for line in axis.lines}) == 3
+    assert len({line.get_linestyle() for line in axis.lines}) == 3
+    (legend,) = figure.legends
+    assert [name.get_text() for name in legend.get_texts()] == ["rises", "falls", "bound"]
+    styles = {line.get_label(): line.get_linestyle() for line in axis.lines}
+    for name, sample in zip(legend.get_texts(), legend.get_lines()):
+        assert sample.get_linestyle() == styles[name.get_text()]
     assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
     for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
         assert part in text

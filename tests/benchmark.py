@@ -54,7 +54,7 @@ iterations. First against `cd` stopped at that error too, then against all of it
 FIGURE = """
 ![Time of a step against the size of the data, and of the two products alone](benchmark.png)
 
-A step's time grows as a power of `N M` (K = {K}, from {first} to {last} entries): {slopes}.
+A step's time grows as a power of `N M` (K = {K}, from {first:,} to {last:,} entries): {slopes}.
 """
 
 
@@ -118,10 +118,10 @@ def in_ms(times):
     return f"{1e3 * np.median(times):.3g} ms"
 
 
-def judged(values, at_least=None, at_most=None, spread=False):
-    """Return the median and whether it is what was wanted."""
+def judged(values, at_least=None, at_most=None):
+    """Return the median, the range if there is one, and whether it is what was wanted."""
     middle, text = np.median(values), f"{np.median(values):.2f} x"
-    if spread:
+    if np.size(values) > 1:
         text += f" [{np.min(values):.2f}, {np.max(values):.2f}]"
     if at_least:
         return f"{text} (>= {at_least:.3g}{'' if middle >= at_least else ': **missed**'})"
@@ -149,18 +149,18 @@ class Page:
 
     def row(self, work, ours, against, theirs, faster=None, steps=(1, 1), at=None, limit=None):
         """Time ours and theirs, each so many steps, and the two products at these matrices."""
-        functions = [ours, theirs] + ([partial(two_products, *at)] if at else [])
-        a, b, *products = alternate(self.rounds, *functions)
+        products = partial(two_products, *at) if at else theirs
+        a, b, least = alternate(self.rounds, ours, theirs, products)
         a, b = a / steps[0], b / steps[1]
-        over = judged(a / products[0], at_most=limit) if at else ""
-        self.line(work, in_ms(a), over, against, in_ms(b), judged(b / a, faster, spread=True))
+        over = judged(a / least, at_most=limit) if at else ""
+        self.line(work, in_ms(a), over, against, in_ms(b), judged(b / a, faster))
 
 
 # The rows
 
 
-def problem(N, M, K, seed=0):
-    rng = np.random.RandomState(seed)
+def problem(N, M, K):
+    rng = np.random.RandomState(0)
     return [rng.rand(*shape) for shape in ((N, M), (N, K), (M, K))]
 
 
@@ -218,7 +218,7 @@ def hals_row(page, name, shape, median=None, worst=None, limit=None):
     work = f"{name}, {shape[0]} x {shape[1]}, K = {shape[2]}"
     if R is None:
         return page.line(work, *[""] * 6, "the Olivetti faces are not here")
-    runs = [hals_run(R, *problem(*shape, seed)[1:], page.rounds) for seed in SEEDS]
+    runs = [hals_run(R, shape[2], np.random.RandomState(seed), page.rounds) for seed in SEEDS]
     steps, iterations, over, to_the_same, whole = zip(*runs)
     page.line(
         *(work, ", ".join(map(str, steps)), judged(over, at_most=limit)),
@@ -227,8 +227,9 @@ def hals_row(page, name, shape, median=None, worst=None, limit=None):
     )
 
 
-def hals_run(R, P, Q, rounds):
+def hals_run(R, K, rng, rounds):
     """Return the steps to the error wanted, those of ``cd``, and three ratios of times."""
+    P, Q = (rng.rand(length, K) for length in R.shape)
     cd = partial(scikit_learn, R, solver="cd")
     target = 1.01 * mf.squared_error(R, *cd(P, Q))
     log = mf.ErrorLog(R, P, Q)
@@ -258,15 +259,14 @@ def faces(count, pixels):
     if bunch.name != mf.OLIVETTI:
         return None
     images, side = bunch.images[:count].transpose(1, 2, 0), round(pixels**0.5)
-    if len(images) != side:
-        images = resize(images, (side, side))
+    images = images if len(images) == side else resize(images, (side, side))
     return images.reshape(pixels, count).T.astype(float)
 
 
 # How it grows
 
 
-def growth(page, shapes, file):
+def growth(page, shapes, folder):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -276,29 +276,25 @@ def growth(page, shapes, file):
     for shape in shapes:
         R, P, Q = problem(*shape)
         functions = {
-            "`gradient_descent`": partial(mf.gradient_step, R, P, Q, ALPHA / R.size, BETA),
-            "`sgd`": partial(mf.sgd_epoch, *mf.waves(R, ALPHA / R.size), P, Q, BETA),
-            "`multiplicative_update`": partial(mf.multiplicative_step, R, P, Q),
-            "`hals`": partial(mf.hals_step, R, P, Q, 4, 0.5),
+            "gradient_descent": partial(mf.gradient_step, R, P, Q, ALPHA / R.size, BETA),
+            "sgd": partial(mf.sgd_epoch, *mf.waves(R, ALPHA / R.size), P, Q, BETA),
+            "multiplicative_update": partial(mf.multiplicative_step, R, P, Q),
+            "hals": partial(mf.hals_step, R, P, Q, 4, 0.5),
             "the two products alone": partial(two_products, R, P, Q),
         }
         cost.append(np.median(alternate(min(page.rounds, 5), *functions.values()), axis=1))
     slopes = np.polyfit(np.log(entries), np.log(cost), 1)[0]
+    texts = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(functions, slopes))
+    page.say(FIGURE.format(K=shapes[0][2], first=entries[0], last=entries[-1], slopes=texts))
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, times in zip(functions, np.transpose(cost)):
-        style = "k--" if "alone" in name else "o-"
-        axis.loglog(entries, 1e3 * times, style, label=name.strip("`"))
+        axis.loglog(entries, 1e3 * times, "k--" if "alone" in name else "o-", label=name)
     axis.set(xlabel=f"entries of R, N M (K = {shapes[0][2]})", ylabel="milliseconds a step")
-    axis.set_xticks(entries, [f"{n:,}" for n in entries])
-    axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
-    if file:
-        figure.savefig(file, dpi=80)
+    if folder:
+        figure.savefig(folder / "benchmark.png", dpi=80)
     plt.close(figure)
-    texts = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(functions, slopes))
-    first, last = f"{entries[0]:,}", f"{entries[-1]:,}"
-    page.say(FIGURE.format(K=shapes[0][2], first=first, last=last, slopes=texts))
 
 
 def machine():
@@ -351,7 +347,7 @@ def main(arguments=None):
         hals_row(page, "faces", (100, 256, 2), None, 1.5)
         hals_row(page, "uniform", (400, 4096, 40), None, 9)
     shapes = [(20 * n, 80 * n, 4 if quick else 16) for n in ((1, 2) if quick else (5, 10, 20, 40))]
-    growth(page, shapes, folder and folder / "benchmark.png")
+    growth(page, shapes, folder)
     if folder:
         (folder / "BENCHMARK.md").write_text(page.text, encoding="utf-8")
 

@@ -17,7 +17,7 @@ raises        ValueError: shapes do not fit, or a number is out of range; TypeEr
               FloatingPointError: the factors grow beyond all bounds; names the step and ``alpha``
 
 and say only what is their own. Once ``R`` is checked, all but ``sgd`` ask it only for ``R @ Q`` and
-``R.T @ P``, ``4 N M K`` operations, so it may be a ``numpy.memmap``, a SciPy sparse matrix (both of
+``R.T @ P``, ``4 N M K`` operations, so it may be a ``numpy.memmap``, a SciPy sparse matrix (of
 the factors' dtype, or they are converted in memory) or a Dask array. The rest of a step makes
 ``4 (N + M) K**2`` operations, in ``hals`` ``(1 + inner) / 2`` times that.
 """
@@ -246,11 +246,11 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
             continue
         x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
         look = {"color": _COLOURS[n % 6], "linestyle": ["-", "--", "-.", ":"][n % 4]}
-        lines += axis.plot(x, y, **look, marker="osD^vP"[n % 6] * (len(x) < 20), label=label)
-        some = sorted({0, len(y) // 10, int(np.argmin(y)), int(np.argmax(y)), len(y) - 1})
-        places = range(len(y)) if len(x) < 20 else some
-        points = {f"{y[i]:.4g}": f"{y[i]:.4g} at {x[i]:g}" for i in places}
-        said.append(f"{label}: {', '.join(points.values())}.")
+        few = len(x) < 20
+        lines += axis.plot(x, y, **look, marker="osD^vP"[n % 6] * few, label=label)
+        some = range(len(x)) if few else (0, len(x) // 100, len(x) // 10, len(x) - 1)
+        points = [f"{y[i]:.4g} at {x[i]:g}" for i in some]
+        said.append(f"{label}: {', '.join(points)}.")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
     axis.grid(alpha=0.3)
     lines.sort(key=lambda line: -line.get_ydata()[-1])
@@ -260,7 +260,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
 
 # The error ------------------------------------------
 def squared_error(R, P, Q):
-    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN means "not observed"."""
+    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN is "not observed"."""
     R, P, Q = _fitting_matrices(R, P, Q)
     with np.errstate(over="ignore", invalid="ignore"):
         if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
@@ -309,7 +309,7 @@ def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
 
 
 def gradient_step(R, P, Q, alpha, beta):
-    """One step of :func:`gradient_descent`, without its checks."""
+    """One step of :func:`gradient_descent`, unchecked."""
     keep = 1 - alpha * beta
     EQ = np.asarray(R @ Q) - P @ (Q.T @ Q)  # E Q, but E itself is never formed
     P_new = keep * P + 2 * alpha * EQ
@@ -395,7 +395,7 @@ def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
 
 
 def multiplicative_step(R, P, Q):
-    """One step of :func:`multiplicative_update`, without its checks."""
+    """One step of :func:`multiplicative_update`, unchecked."""
     tiny = np.finfo(P.dtype).tiny  # where a denominator is 0, so is its numerator
     P = P * np.asarray(R @ Q) / np.maximum(P @ (Q.T @ Q), tiny)
     Q = Q * np.asarray(R.T @ P) / np.maximum(Q @ (P.T @ P), tiny)
@@ -440,7 +440,7 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
 
 
 def hals_step(R, P, Q, inner, beyond=0):
-    """One step of :func:`hals`, without its checks; also returns its error above ``sum(R**2)``."""
+    """One step of :func:`hals`, unchecked; also returns its error above ``sum(R**2)``."""
     P_new = hals_sweeps(P, np.asarray(R @ Q), Q.T @ Q, inner)
     P = np.maximum(P_new + beyond * (P_new - P), 0)
     RtP = np.asarray(R.T @ P)

@@ -248,7 +248,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
         look = {"color": _COLOURS[n % 6], "linestyle": ["-", "--", "-.", ":"][n % 4]}
         few = len(x) < 20
         lines += axis.plot(x, y, **look, marker="osD^vP"[n % 6] * few, label=label)
-        some = range(len(x)) if few else (0, len(x) // 100, len(x) // 10, len(x) - 1)
+        some = range(len(x)) if few else sorted({0, len(x) // 100, len(x) // 10, len(x) - 1})
         points = [f"{y[i]:.4g} at {x[i]:g}" for i in some]
         said.append(f"{label}: {', '.join(points)}.")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)

@@ -645,7 +645,7 @@ def test_faces_can_have_a_scale_each(shown):
 
 def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown):
     curves = {"dips": [4.0, 1, 2], "bound": 1.5, "peaks": ([10, 20, 30], [1.0, 9, 5])}
-    mf.show_curves(curves | {"long": np.linspace(1, 3, 30)}, "Race", "step", "error", yscale="log")
+    mf.show_curves(curves | {"long": np.linspace(1, 3, 201)}, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
     dips, bound, peaks, long = axis.lines
@@ -663,7 +663,7 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown
     assert labels == ("Race", "step", "error", "log")
     assert text == (
         "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
-        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.207 at 3, 3 at 29."
+        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.02 at 2, 1.2 at 20, 3 at 200."
     )
 
 

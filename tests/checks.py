@@ -1,0 +1,645 @@
+"""Judge an answer by the numbers it returns. MARKING.md says what the verdicts mean.
+
+1. Presumed right: on two small problems, with numbers like the handout's, it follows a known order.
+2. Else it is measured: which way very short steps go, and whether many reach the optimum.
+3. Only what fails both is looked up among the mistakes. A hint says what was measured.
+"""
+
+import ast
+import contextlib
+import functools
+import inspect
+import io
+import itertools
+import re
+import textwrap
+import traceback
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+CORRECT, NOTED, WRONG = "correct", "correct, with a note", "wrong"
+
+
+class Verdict(NamedTuple):
+    kind: str  # one of the three above, "not attempted" or "no verdict"
+    label: str  # what was recognised, in a few words
+    text: str  # the same in a sentence or two
+
+    def __str__(self):
+        return textwrap.fill(f"{self.kind}: {self.text}", 90)
+
+    __repr__ = __str__
+
+
+class Settled(Exception):
+    """Ends a check, wherever its verdict is reached: that is the only argument."""
+
+
+def check_matrix_factorization(f):
+    """Return the verdict on an answer to Exercise 1, ``f(R, P, Q, K, steps, alpha, beta)``."""
+    return _check(f, gradient=True)
+
+
+def check_multiplicative_update(f):
+    """Return the verdict on an answer to Exercise 2, ``f(R, P, Q, steps)``."""
+    return _check(f, gradient=False)
+
+
+@np.errstate(all="ignore")
+def _check(f, gradient):
+    with contextlib.suppress(OSError, TypeError):  # where no source can be found
+        if f is ... or (f.blank if hasattr(f, "blank") else is_blank(inspect.getsource(f))):
+            return Verdict("not attempted", "", "there is nothing to check yet.")
+    try:
+        return _judged(Answer(f, gradient))
+    except Settled as settled:
+        return settled.args[0]
+
+
+HINTS = {  # for each mistake: what was measured, and where to look
+    "not a function": "it needs your function itself, without brackets, but got {got}.",
+    "the start comes back": "P and Q come back as they went in. Does what is calculated get there?",
+    "start ignored": "P and Q come back the same, whichever went in. Where does it start?",
+    "one factor never changes": "{factor} comes back as it went in.",
+    "no pair of factors": "it must end with a return of two matrices, P and Q, but returns {got}.",
+    "wrong shapes": "P and Q go in with shapes {given} and come back with {got}.",
+    "not finite": "NaN or infinity comes back after {what}.",
+    "K hard-coded": "with K = 2 it is right, with K = 3 it is not. Which loop should know K?",
+    "alpha ignored": "twice the alpha, and the same result. Where is alpha used?",
+    "steps ignored": "{what}. How often does the loop run, and when does it return?",
+    "stops early": "it stops after {stop} of {steps} steps, where the squared error is {error:.3g}, "
+    "and would fall to {end:.3g}. When should it stop?",
+    "stale factors": "where it stops, it returns older factors than with fewer steps.",
+    "entries with R <= 0 skipped": "only the positive entries of R have any effect. In ratings, 0 "
+    'means "not rated"; here half of a centred face would vanish.',
+    "error missing": "the step is the same however well P and Q fit already. Where is the error?",
+    "error squared": "the step grows with the square of the error, not with its slope.",
+    "other features forgotten": "each feature is fitted as if there were no other.",
+    "sign of the gradient": "a factor moves uphill, and the error grows. Look at the signs.",
+    "sign of beta": "the regularization pushes a factor away from zero. It is there to pull back.",
+    "beta ignored": "the size of beta makes no difference to one of the factors, or to both.",
+    "beta counted again": "beta counts {P:.2g} times for P and {Q:.2g} for Q, the data once.",
+    "2 missing": "the data pull half as much as they should. What is the slope of a square?",
+    "fraction upside down": "where P Q^T is too small it shrinks. Which belongs on top?",
+    "additive step": "something is added to the factor. What does the name of the method say?",
+    "old factor missing": "the fraction alone comes back. What is it the correction of?",
+    "another method": "it is another method; it converges, but it is not the update asked for.",
+    "not the update": "{what}. Take one entry of P, work out its step by hand, and compare.",
+}
+
+
+def _wrong(label, **details):
+    return Settled(Verdict(WRONG, label, HINTS[label].format(**details)))
+
+
+# The lines that are in the handout before anything is done, as ast.unparse writes them
+STATEMENTS = re.compile(
+    r"(Pu, Qu = \(P, Q\)|Q = Q\.T|P = Pu|Q = Qu|e_[PQ] = .*|\w+ = (None|\.\.\.)|print\(.*\)|pass"
+    r"|break|continue|return( None| \(P, Q(\.T)?\))?|raise NotImplementedError.*|'.*'|\".*\"|\.\.\.)",
+    re.DOTALL,
+)
+HEADERS = {"range(steps)", "e_P < 0.001 and e_Q < 0.001"}
+
+
+def is_blank(source):
+    """Whether this function has only lines of the handout, ``pass``, texts, prints and the like."""
+
+    def idle(node):
+        if isinstance(node, (ast.For, ast.If)):
+            header = ast.unparse(node.iter if isinstance(node, ast.For) else node.test)
+            return header in HEADERS and all(map(idle, node.body + node.orelse))
+        return bool(STATEMENTS.fullmatch(ast.unparse(node)))
+
+    with contextlib.suppress(SyntaxError, ValueError):
+        (function,) = ast.parse(textwrap.dedent(source)).body
+        return isinstance(function, ast.FunctionDef) and all(map(idle, function.body))
+
+
+# --------------------------------------------------------------------------
+# Calling an answer
+# --------------------------------------------------------------------------
+
+
+def place_of(error, file):
+    """Return the line of this file where an exception came from, as " (line 3: ...)"."""
+    frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename == file]
+    return f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
+
+
+@contextlib.contextmanager
+def _undisturbed(f):
+    """Keep prints, warnings and random numbers to themselves, if the function runs here."""
+    if hasattr(f, "blank"):
+        yield
+        return
+    state = np.random.get_state()
+    np.random.seed(0)  # lest a verdict depend on chance
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    np.random.set_state(state)
+
+
+class Answer:
+    """A function, called on copies as the handout calls it. What cannot be judged ends the check.
+
+    ``shared`` are names of the notebook's own cells: at each call they mean what they mean there.
+    """
+
+    def __init__(self, f, gradient):
+        if not callable(f):
+            raise _wrong("not a function", got=type(f).__name__)
+        self.f, self.gradient, self.notes, self.changed = f, gradient, {}, set()
+        self.scope = getattr(f, "__globals__", {})
+        self.shared = {x for x in "RPQKNM" if not callable(self.scope.get(x, callable))}
+        try:
+            self.signature = inspect.signature(f)
+        except (TypeError, ValueError):
+            self.signature = inspect.signature(lambda *all: None)
+
+    def __call__(self, R, P, Q, steps, *numbers):
+        values = {"R": R.copy(), "P": P.copy(), "Q": Q.copy(), "K": P.shape[1], "steps": steps}
+        values |= zip(("alpha", "beta"), numbers)
+        arguments = self.arguments(values)
+        before = {x: self.scope[x] for x in self.shared}
+        self.scope.update((x, {**values, "N": len(P), "M": len(Q)}[x]) for x in self.shared)
+        try:
+            with _undisturbed(self.f):
+                result = self.f(*arguments.args, **arguments.kwargs)
+        except ImportError as error:
+            text = f"it needs {error.name}, which is not installed here."
+            raise Settled(Verdict("no verdict", f"needs {error.name}", text)) from error
+        except (Exception, SystemExit) as error:
+            if isinstance(error, Settled):
+                raise
+            name, message = type(error).__name__, textwrap.shorten(str(error), 160)
+            file = getattr(getattr(self.f, "__code__", None), "co_filename", None)
+            place = getattr(error, "place", "") or place_of(error, file)
+            verdict = Verdict(WRONG, name, f"it stops with {name}: {message}{place}")
+            raise Settled(verdict) from error
+        finally:
+            self.scope.update(before)
+        self.changed |= {x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])}
+        return self.factors(result, P, Q)
+
+    def arguments(self, values):
+        """Give each parameter the value of its name, or else the next one in the handout's order.
+
+        One that has another name and a default takes only the value in the handout's same place.
+        """
+        parameters, renamed = self.signature.parameters, []
+        order = [x for x in values if x != "K" or "alpha" in values]
+        given = {x: value for x, value in values.items() if x in parameters}
+        left = [x for x in order if x not in given]
+        for place, (name, parameter) in enumerate(parameters.items()):
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given[name], left = {x: values[x] for x in left}, []
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                keyed = any(x.kind is x.VAR_KEYWORD for x in parameters.values())
+                taken = [x for x in left if x in "RPQK" or not keyed]
+                given[name] = tuple(values[x] for x in taken)
+                left = [x for x in left if x not in taken]
+            elif name not in given and left:
+                if parameter.default is parameter.empty or order[place : place + 1] == left[:1]:
+                    renamed += [f"{left[0]} is called {name}"] * (left[0] not in "RPQK")
+                    given[name] = values[left.pop(0)]
+        if odd := renamed + [f"{x} is missing" for x in left]:
+            self.notes["parameters of its own"] = f"Of its parameters, {', '.join(odd)}."
+        order = {x: given[x] for x in parameters if x in given}
+        return inspect.BoundArguments(self.signature, order)
+
+    def factors(self, result, P, Q):
+        several = isinstance(result, (tuple, list)) or getattr(result, "ndim", 0) == 3
+        if not several or len(result) < 2:
+            raise _wrong("no pair of factors", got=type(result).__name__)
+        try:
+            factors = [np.array(X, float) for X in result[:2]]
+        except Exception:
+            got = " and ".join(type(X).__name__ for X in result[:2])
+            raise _wrong("no pair of factors", got=got) from None
+        shapes = f"{P.shape} and {Q.shape}", " and ".join(str(X.shape) for X in factors)
+        if shapes[0] != shapes[1]:
+            raise _wrong("wrong shapes", given=shapes[0], got=shapes[1])
+        if len(result) > 2:
+            self.notes["more than two values"] = f"It returns {len(result)} values, not only P, Q."
+        if list in map(type, result[:2]):
+            self.notes["lists returned"] = "It returns lists, not arrays."
+        return factors
+
+
+# --------------------------------------------------------------------------
+# The right orders
+# --------------------------------------------------------------------------
+
+SEES = ("full batch", "online", "a row at a time", "a column at a time")
+ORDERS = (
+    *("P first", "Q first", "both from the old values"),
+    *("P first, error recomputed", "Q first, error recomputed"),
+    *("feature by feature", "feature by feature, both from the old values"),
+)
+GRADIENT = [f"{sees}, {order}" for sees in SEES for order in ORDERS]
+REPEATED = {f"each factor {times} times": times for times in (2, 3, 5, 10)}
+UPDATE = ["P first", "Q first", "both from the old values", "feature by feature", *REPEATED]
+
+
+class Problem(NamedTuple):
+    N: int
+    M: int
+    K: int
+    steps: int
+    numbers: tuple  # alpha and beta, or none for the multiplicative update
+
+
+@functools.cache
+def _start(problem):
+    """Return R, P, Q. In a long run the error can vanish."""
+    N, M, K, steps, numbers = problem
+    rng = np.random.RandomState(N + M)
+    P, Q, A, B = (rng.rand(n, K) for n in (N, M, N, M))
+    if not numbers:  # in units so small that the handout's rule for stopping waits
+        unit = 1e4 if steps > 99 else 100
+        return unit**2 * A @ B.T, unit * P, unit * Q
+    if steps > 99:
+        return 3 * np.linalg.qr(A - 0.5)[0] @ np.linalg.qr(B - 0.5)[0].T, P, Q
+    return 0.7 * rng.randn(N, M), P, Q  # of both signs, as centred faces are
+
+
+def _turned(x):
+    return np.swapaxes(x, -1, -2)
+
+
+def _blocks(sees, N, M):
+    """Yield the rows and columns that an update sees; those with nothing in common, together."""
+    rows, columns = np.arange(N), np.arange(M)
+    if sees == "full batch":
+        yield rows[None], columns[None]
+    elif sees == "a row at a time":
+        yield from ((np.array([[i]]), columns[None]) for i in rows)
+    elif sees == "a column at a time":
+        yield from ((rows[None], np.array([[j]])) for j in columns)
+    else:  # online: the entries of an anti-diagonal
+        for d in range(N + M - 1):
+            i = rows[max(0, d - M + 1) : d + 1, None]
+            yield i, d - i
+
+
+def _downhill(order, r, p, q, alpha, beta):
+    if order.startswith("Q first"):
+        return _downhill(order.replace("Q", "P"), _turned(r), q, p, alpha, beta)[::-1]
+    if order.startswith("feature by feature"):
+        p, q, inner = p.copy(), q.copy(), order.partition(", ")[2]
+        for k in range(p.shape[-1]):
+            others = np.arange(p.shape[-1]) != k
+            rest = r - p[..., others] @ _turned(q[..., others])  # what feature k is to explain
+            one = p[..., [k]], q[..., [k]]
+            p[..., [k]], q[..., [k]] = _downhill(inner, rest, *one, alpha, beta)
+        return p, q
+    e = r - p @ _turned(q)
+    new_p = p + alpha * (2 * e @ q - beta * p)
+    if "recomputed" in order:
+        e = r - new_p @ _turned(q)
+    seen = p if "old" in order else new_p
+    return new_p, q + alpha * (2 * _turned(e) @ seen - beta * q)
+
+
+def _multiplied(label, R, P, Q):
+    if label == "feature by feature":
+        P = P.copy()
+        for k in range(P.shape[1]):
+            P[:, k] *= R @ Q[:, k] / (P @ (Q.T @ Q[:, k]))
+    for _ in range(0 if label == "feature by feature" else REPEATED.get(label, 1)):
+        P = P * (R @ Q) / (P @ (Q.T @ Q))
+    return P
+
+
+def _step(label, R, P, Q, *numbers):
+    if numbers:
+        P, Q = P.copy(), Q.copy()
+        sees, _, order = label.partition(", ")
+        for i, j in _blocks(sees, *R.shape):
+            r = R[i[..., :, None], j[..., None, :]]
+            P[i], Q[j] = _downhill(order, r, P[i], Q[j], *numbers)
+        return P, Q
+    if label == "Q first":
+        return _step("P first", R.T, Q, P)[::-1]
+    new_P = _multiplied(label, R, P, Q)
+    return new_P, _multiplied(label, R.T, Q, P if "old" in label else new_P)
+
+
+@functools.lru_cache(maxsize=512)
+def _path(problem, label):
+    """Return P and Q at the start, after each step, and one further."""
+    R, *points = _start(problem)
+    points = [points]
+    for _ in range(problem.steps + 1):
+        points.append(_step(label, R, *points[-1], *problem.numbers))
+    return [np.array(X) for X in zip(*points)]
+
+
+def _place(factors, path, last, tolerance):
+    """Return after how many steps a path is at these factors, the last if in doubt, or None."""
+    far = [np.abs(X - Y).max(axis=(1, 2)) / np.abs(Y[0]).max() for X, Y in zip(factors, path)]
+    far = np.nan_to_num(np.maximum(*far), nan=np.inf)
+    place = last if far[last] <= tolerance / 10 else int(np.argmin(far))
+    return place if far[place] <= tolerance else None
+
+
+def _follows(answer, problem):
+    """Return the order that an answer follows and for how many steps; or None, and what ended it."""
+    try:
+        factors = answer(*_start(problem), problem.steps, *problem.numbers)
+    except Settled as settled:
+        return None, settled
+    for label in GRADIENT if problem.numbers else UPDATE:
+        tolerance = 2e-5 if problem.numbers else 1e-3
+        place = _place(factors, _path(problem, label), problem.steps, tolerance)
+        if place is not None:
+            return label, place
+    return None, None
+
+
+# --------------------------------------------------------------------------
+# 1. Presumed right
+# --------------------------------------------------------------------------
+
+
+def _judged(answer):
+    gradient = answer.gradient
+    tall = Problem(9, 7, 3, 12, (0.01, 0.02) if gradient else ())
+    wide = Problem(8, 11, 2, 20, (0.005, 0.05) if gradient else ())
+    (label, stop), (same, other) = _follows(answer, tall), _follows(answer, wide)
+    if label is None or label != same:
+        ended = next((x for x in (stop, other) if isinstance(x, Settled)), None)
+        if ended and (ended.args[0].kind != WRONG or ended.args[0].label == "too slow"):
+            raise ended
+        three, why = _follows(answer, wide._replace(K=3))
+        draws = isinstance(why, Settled) and re.search(
+            r"\(line .*\b(plt|fig|ax|axs|axes)\b", str(why)
+        )
+        if same and not (three or draws) and _follows(answer, tall._replace(K=2))[0]:
+            raise _wrong("K hard-coded")
+        if ended or answer.shared:
+            _as_the_handout_calls(answer)
+        if ended:
+            raise ended
+        return (_measured_gradient if gradient else _measured_update)(answer)
+    if stop == other == 0:
+        raise _wrong("the start comes back")
+    if stop == other or stop - tall.steps == other - wide.steps != 0:
+        what = f"where steps is {tall.steps} and {wide.steps}, it takes {stop} and {other}"
+        raise _wrong("steps ignored", what=what)
+    if label == "both from the old values":
+        answer.notes[label] = (
+            "So the error can rise. When Q is updated with the new P, it never does."
+        )
+    if label in REPEATED:
+        answer.notes["steps of another length"] = f"A step updates {label}."
+    _stops(answer, label)
+    one, why = _follows(answer, Problem(6, 5, 1, 12, tall.numbers))
+    if one is None and not (why and why.args[0].label == "too slow"):
+        text = f"With K = 1 {why.args[0].text if why else 'it is not right'}."
+        answer.notes["not with K = 1"] = text
+    what = "gradient descent" if gradient else "multiplicative updates"
+    more = ": the order of the handout's printed figures" if label == "full batch, P first" else ""
+    return _right(answer, label, f"{what}, {label}{more}.")
+
+
+def _right(answer, label, text):
+    """Return the verdict on a right answer, with what else there is to be said."""
+    notes = answer.notes
+    if taken := [x for x in sorted(answer.shared) if _depends_on(answer, x)]:
+        notes["names of the notebook"] = f"It takes {' and '.join(taken)} from the notebook."
+    if answer.changed:
+        notes["changes its arguments"] = (
+            f"It changes the caller's {' and '.join(sorted(answer.changed))}, so a second run "
+            "starts elsewhere: P += ... writes into the old array, P = P + ... makes a new one."
+        )
+    for name, value in (("alpha", 0.002), ("beta", 0.02)):
+        default = getattr(answer.signature.parameters.get(name), "default", value)
+        if default not in (value, inspect.Parameter.empty):
+            notes[f"another default of {name}"] = f"Its {name} is {default!r} by default."
+    if notes:
+        return Verdict(NOTED, next(iter(notes)), " ".join([text, *notes.values()]))
+    return Verdict(CORRECT, label, text)
+
+
+def _stops(answer, label):
+    """Let it run for long, and see where it stops by itself."""
+    problem = Problem(5, 6, 2, 400, (0.008, 1e-6) if answer.gradient else ())
+    (R, P, Q), path = _start(problem), _path(problem, label)
+
+    def stop_of(steps, last):
+        with contextlib.suppress(Settled):
+            return _place(answer(R, P, Q, steps, *problem.numbers), path, last, 1e-4)
+
+    stop = stop_of(problem.steps, problem.steps)
+    if stop is None or stop == problem.steps:
+        return
+    errors = [np.sum((R - X @ Y.T) ** 2) for X, Y in zip(*path)]
+    end = errors[problem.steps]
+    left = (errors[stop] - end) / (errors[0] - end)
+    if left > 0.02:
+        raise _wrong("stops early", stop=stop, steps=problem.steps, error=errors[stop], end=end)
+    if (stop_of(stop + 2, 0) or 0) > stop + 1:
+        raise _wrong("stale factors")
+    moves = [np.linalg.norm(X[stop + 1] - X[stop]) / X[0].size for X in path]
+    if left > 1e-6 and (answer.gradient or max(moves) > 0.0015):  # where the handout's rule would go on
+        answer.notes["stops early"] = "It stops before the last step when the error is small."
+
+
+def _depends_on(answer, name):
+    """Whether the answer reads this name of the notebook's."""
+    numbers = (0.01, 0.02) if answer.gradient else ()
+    results, kept = [], answer.shared
+    for answer.shared in (kept - {name}, kept):
+        with contextlib.suppress(Settled):
+            results.append(answer(*_start(Problem(6, 5, 2, 12, numbers)), 12, *numbers))
+    return len(results) < 2 or not all(map(np.array_equal, *results))
+
+
+def _as_the_handout_calls(answer):
+    """End the check if the answer is right on 100 faces of 16 x 16 with K = 2."""
+    problem = Problem(100, 256, 2, 12, (0.0015, 0.03) if answer.gradient else ())
+    kept, answer.shared = answer.shared, set()
+    label, stop = _follows(answer, problem)
+    answer.shared = kept
+    if label and stop == problem.steps:
+        text = "It is right as the handout calls it, on other sizes it is not."
+        answer.notes["only on the handout's faces"] = text
+        raise Settled(_right(answer, label, f"{label}."))
+
+
+# --------------------------------------------------------------------------
+# 2. Measured, and 3. looked up among the mistakes
+# --------------------------------------------------------------------------
+
+STEPS = {  # of P, without the 2 and the regularization, that are not the gradient's
+    "entries with R <= 0 skipped": lambda R, P, Q: ((R - P @ Q.T) * (R > 0)) @ Q,
+    "error missing": lambda R, P, Q: R @ Q,
+    "error squared": lambda R, P, Q: (R - P @ Q.T) ** 2 @ Q,
+    "other features forgotten": lambda R, P, Q: R @ Q - P * np.sum(Q * Q, axis=0),
+}
+SLIPS = {  # how they show in what the data and beta count, each of which should be 1
+    "sign of the gradient": lambda data, charge: min(data) < -0.05,
+    "sign of beta": lambda data, charge: min(charge) < -0.05,
+    "beta ignored": lambda data, charge: min(charge) < 0.05,
+    "2 missing": lambda data, charge: min(abs(data - 0.5)) < 0.03,
+    "beta counted again": lambda data, charge: max(charge) > 1.5 and max(abs(data - 1)) < 0.03,
+}
+RULES = [  # label, new factor from the old one and the two products
+    ("fraction upside down", lambda X, top, bottom: X * bottom / top),
+    ("additive step", lambda X, top, bottom: X + top / bottom),
+    ("additive step", lambda X, top, bottom: X + top - bottom),
+    ("additive step", lambda X, top, bottom: X + X * top / bottom),
+    ("old factor missing", lambda X, top, bottom: top / bottom),
+]
+
+
+BETA = 0.05  # where short steps are measured
+
+
+def _moves(answer, start, steps=20, alpha=1e-5, beta=BETA):
+    """Take very short steps; return how far they go, in units of alpha, on average."""
+    factors = answer(*start, steps, alpha, beta)
+    if not all(np.isfinite(X).all() for X in factors):
+        raise _wrong("not finite", what=f"{steps} steps with alpha = {alpha:g}")
+    return [(X - Y) / (alpha * steps) for X, Y in zip(factors, start[1:])]
+
+
+def _pull(d, data, factor, tolerance=0.02):
+    """Return a, b of ``d = 2 a * data - b BETA factor``, or None where no numbers fit."""
+    terms = np.column_stack([2 * data.ravel(), -BETA * factor.ravel()])
+    pull = np.linalg.lstsq(terms, d.ravel(), rcond=None)[0]
+    rest = d.ravel() - terms @ pull
+    return pull if np.linalg.norm(rest) < tolerance * np.linalg.norm(d) else None
+
+
+def _measured_gradient(answer):
+    """To first order in alpha every right answer does ``P += alpha * (2 E Q - c beta P)``.
+
+    A full batch charges beta once, so that c = 1; entry by entry P is charged M times and Q N.
+    """
+    rng = np.random.RandomState(0)
+    P, Q, E = rng.randn(6, 3), rng.randn(5, 3), 0.1 * rng.randn(6, 5)  # lest who limits it does so
+    start = P @ Q.T + E, P, Q
+    moves, twice = _moves(answer, start), _moves(answer, start, 40)
+
+    def pulls_of(moves, tolerance):
+        pulls = [_pull(d, D, X, tolerance) for d, D, X in zip(moves, (E @ Q, E.T @ P), (P, Q))]
+        return None if any(pull is None for pull in pulls) else np.transpose(pulls)
+
+    pulls, tolerance = pulls_of(moves, 0.02), 0.03
+    if pulls is None:  # it may choose at random what it looks at
+        pulls, tolerance = pulls_of(_moves(answer, start, 1000), 0.2), 0.25
+        if pulls is not None:  # and where the error is 0, only beta moves it
+            still = zip(_moves(answer, (P @ Q.T, P, Q), 1000), (P, Q))
+            pulls[1] = [-np.sum(d * X) / np.sum(X * X) / BETA for d, X in still]
+    if pulls is not None and min(pulls[0]) > 0:
+        length, counts = pulls[0].mean(), pulls[1] / pulls[0]
+        whole = np.maximum(np.round(counts), 1)
+        ratio = 2 * np.linalg.norm(twice[0]) / np.linalg.norm(moves[0])
+        batches = min(whole) == 1 or tolerance > 0.1 or (abs(length - 1) < tolerance and whole[0] != whole[1])
+        close = np.allclose([*pulls[0] / length, *counts], [1, 1, *whole], rtol=tolerance)
+        if batches and close and ratio > 1.1 and _reaches_the_optimum(answer, whole, length):
+            if abs(ratio - 2) > 0.01 and tolerance < 0.1:
+                answer.notes["steps that change"] = (
+                    f"Twice as many steps take it {ratio:.3g} times as far, as with momentum or a "
+                    "falling rate: alpha is not the length of every step."
+                )
+            answer.notes["a method of its own"] = (
+                "It has an order of its own, and reaches the optimum. In a step the data count "
+                f"{length:.2g} times, beta {counts[0]:.2g} times for P and {counts[1]:.2g} for Q."
+            )
+            return _right(answer, "a method of its own", "gradient descent.")
+    raise _gradient_mistake(answer, start, moves, twice, pulls)
+
+
+def _reaches_the_optimum(answer, counts, length=1.0):
+    """Run for long, and compare the objective with its optimum: soft-thresholded singular values.
+
+    Cai, Candes and Shen (2010), SIAM Journal on Optimization 20(4), 1956-1982.
+    """
+    sizes = np.array([3.0, 2.0])  # the singular values of R
+    rng = np.random.RandomState(0)
+    U, V = (np.linalg.qr(rng.randn(n, 2))[0] for n in (5, 4))
+    R, P, Q = (U * sizes) @ V.T, rng.rand(5, 2), rng.rand(4, 2)
+    beta = 1 / np.sqrt(np.prod(counts))  # each singular value shrinks by half of this root
+    for alpha in (0.01, 0.05):
+        X, Y = answer(R, P, Q, 1000, min(alpha / length, 1.0), beta)
+        weights = beta * (counts[0] * np.sum(X**2) + counts[1] * np.sum(Y**2))
+        if np.sum((R - X @ Y.T) ** 2) + weights / 2 < 1.05 * np.sum(0.25 + (sizes - 0.5)):
+            return True
+    return False
+
+
+def _gradient_mistake(answer, start, moves, twice, pulls):
+    R, P, Q = start
+
+    def same(others, shift=0.0):
+        return all(np.allclose(X, Y + shift, rtol=1e-6, atol=1e-6) for X, Y in zip(moves, others))
+
+    if same(_moves(answer, (R, P + 1, Q + 1)), 1 / (20 * 1e-5)):
+        return _wrong("start ignored")
+    if not any(X.any() for X in moves):
+        return _wrong("the start comes back")
+    for name, d in zip("PQ", moves):
+        if not d.any():
+            return _wrong("one factor never changes", factor=name)
+    if same([2 * X for X in twice]):
+        return _wrong("steps ignored", what="20 steps or 40, and the result is the same")
+    down = (R - P @ Q.T) @ Q
+    if np.sum(moves[0] * down) > 0.5 * np.linalg.norm(moves[0]) * np.linalg.norm(down):
+        if same([2 * X for X in _moves(answer, start, alpha=2e-5)]):
+            return _wrong("alpha ignored")
+    what = "the step of P does not go down the gradient"
+    if pulls is not None:
+        for label, shows in SLIPS.items():
+            if shows(*pulls):
+                return _wrong(label, P=pulls[1][0], Q=pulls[1][1])
+        what = f"in the step of P the data count {pulls[0][0]:.2g} times, beta {pulls[1][0]:.2g}"
+        if np.allclose(pulls, 1, atol=0.03):
+            what = "a few steps are right, but many do not reach the optimum"
+    for (label, step), seen in itertools.product(STEPS.items(), (R == R, R > 0)):
+        charged = seen.sum(axis=1)[:, None] * P, seen.sum(axis=0)[:, None] * Q
+        for d, data, X in zip(moves, (step(R, P, Q), step(R.T, Q, P)), charged):
+            if pulls is None and _pull(d, data, X) is not None:
+                return _wrong(label)
+    with contextlib.suppress(Settled):
+        if _reaches_the_optimum(answer, np.ones(2)):
+            return _wrong("another method")
+    return _wrong("not the update", what=what)
+
+
+def _measured_update(answer):
+    problem = Problem(6, 5, 3, 99, ())
+    (R, P, Q), (Ps, Qs) = _start(problem), _path(problem, "P first")
+
+    def near(new, old, tolerance=1e-3):
+        return all(np.abs(X - Y).max() <= tolerance * np.abs(Y).max() for X, Y in zip(new, old))
+
+    one, three, many = (answer(R, P, Q, steps) for steps in (1, 3, 99))
+    if near([X @ Y.T for X, Y in (one, three)], [Ps[1] @ Qs[1].T, Ps[3] @ Qs[3].T]):
+        answer.notes["scaled otherwise"] = "P and Q are scaled otherwise; their product is right."
+        return _right(answer, "P first", "multiplicative updates, P first.")
+    for name, new, old in (("P", one[0], P), ("Q", one[1], Q)):
+        if near([new], [old], 0) and not near(one, (P, Q), 0):
+            raise _wrong("one factor never changes", factor=name)
+    if near(one, (P, Q), 0) or near(one, three, 1e-9):
+        raise _wrong("steps ignored", what="with 1 step nothing moves, or with 3 no further")
+    r, p, q = R / 1e4, P / 100, Q / 100  # on which what is added would show
+    one = answer(r, p, q, 1)
+    for new, X, data, Ys in ((one[0], p, r, (q, one[1])), (one[1], q, r.T, (p, one[0]))):
+        for (label, rule), Y in itertools.product(RULES, Ys):
+            if near([new], [rule(X, data @ Y, X @ (Y.T @ Y))]):
+                raise _wrong(label)
+    if not all(np.isfinite(X).all() for X in many):
+        many = [100 * X for X in answer(r, p, q, 99)]
+    error, begin, end = (np.sum((R - X @ Y.T) ** 2) for X, Y in (many, (P, Q), (Ps[99], Qs[99])))
+    if min(X.min() for X in many) >= 0 and error < end + 0.05 * (begin - end):
+        raise _wrong("another method")
+    what = "the error after 99 steps is far from where the update leads"
+    if near([one[0]], [Ps[1] / 100]):
+        what = "P is right after the first step, what follows is not"
+    raise _wrong("not the update", what=what)

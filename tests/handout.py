@@ -1,10 +1,12 @@
-"""Make the students' version of the notebook: ``python tests/handout.py [FILE]``.
+"""Make the students' version of the notebook: ``python tests/handout.py [--core] [FILE]``.
 
 Each solution becomes a TODO, outputs are cleared, and cells tagged ``answer`` are left
-out: they show code that answers an exercise. The checks stay. The module comes along
-in a form that runs and is not for reading.
+out: they show code that answers an exercise. With ``--core`` so are those tagged
+``deeper``, for a lab of an hour. Below each exercise a cell names what it recognises in
+the answer. The modules come along in a form that runs and is not for reading.
 """
 
+import argparse
 import base64
 import re
 import sys
@@ -13,60 +15,82 @@ import zlib
 from pathlib import Path
 
 import nbformat
-from nbformat.v4 import new_markdown_cell
-from rebuild import MODULE, load
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from rebuild import MODULE, ROOT, load
 
+CHECKS = ROOT / "tests" / "checks.py"
 TODO = {  # with something that runs, so that the rest of the notebook does
-    "exercise-1-answer": ["# TODO: calculate E, and update P and Q", "..."],
-    "exercise-2-answer": ["# TODO: calculate Pu and Qu", "Pu, Qu = P, Q"],
+    "exercise-1": ["# TODO: calculate E, and update P and Q", "..."],
+    "exercise-2": ["# TODO: calculate Pu and Qu", "Pu, Qu = P, Q"],
 }
+VERDICTS = {
+    "exercise-1": "checks.check_matrix_factorization(matrix_factorization)",
+    "exercise-2": "checks.check_multiplicative_update(mf_multiplicative_update)",
+}
+VERDICT = """\
+# What your function does on a few small matrices: what is recognised, or what is wrong
+import checks
+
+print(%s)"""
 
 SETUP = '''\
-# @title Set-up: puts the module mf_solutions in place
+# @title Set-up: puts the modules mf_solutions and checks in place
 import base64
 import importlib.util
 import sys
 import types
 import zlib
 
-MODULE = """
-%s
-"""
+
+def unpack(name, code):
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(zlib.decompress(base64.b64decode(code)), module.__dict__)
+
 
 if "mf_solutions" not in sys.modules and importlib.util.find_spec("mf_solutions") is None:
-    mf_solutions = types.ModuleType("mf_solutions")
-    exec(zlib.decompress(base64.b64decode(MODULE)), mf_solutions.__dict__)
-    sys.modules["mf_solutions"] = mf_solutions'''
+    unpack("mf_solutions", """
+%s
+""")
+unpack("checks", """
+%s
+""")'''
 
 REFERENCE = "Reference copy: every exercise is completed."
-STUDENTS = "Complete the two exercises marked **TODO**. The cell below each checks your answer."
+STUDENTS = "Complete the two exercises marked **TODO**. The cells below each check your answer."
 LEFT_OUT = "*Left out here: a part of the reference notebook that shows code like your answer's.*"
 
 
-def handout(notebook):
+def handout(notebook, core=False):
     """Return the students' version of the reference notebook."""
     new = nbformat.from_dict(notebook)
     cells = []
     for cell in new.cells:
-        if "answer" in cell.metadata.get("tags", []):
+        tags = cell.metadata.get("tags", [])
+        if core and "deeper" in tags:
+            continue
+        if "answer" in tags:
             if cells[-1].source != LEFT_OUT:
                 cells.append(new_markdown_cell(LEFT_OUT, id=f"before-{cell.id}"))
             continue
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         cells.append(cell)
+        exercise = cell.id.removesuffix("-check")
+        if exercise != cell.id and exercise in VERDICTS:
+            cells.append(new_code_cell(VERDICT % VERDICTS[exercise], id=f"{exercise}-verdict"))
     new.cells = cells
     by_id = {cell.id: cell for cell in cells}
     by_id["title"].source = by_id["title"].source.replace(REFERENCE, STUDENTS)
-    by_id["set-up"].source = SETUP % packed(MODULE.read_text(encoding="utf-8"))
-    for id, todo in TODO.items():
-        by_id[id].source = blanked(by_id[id].source, todo)
+    by_id["set-up"].source = SETUP % (packed(MODULE), packed(CHECKS))
+    for exercise, todo in TODO.items():
+        answer = by_id[f"{exercise}-answer"]
+        answer.source = blanked(answer.source, todo)
     return new
 
 
-def packed(text):
-    """Return the text in base64, compressed."""
-    code = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+def packed(path):
+    """Return the text of a file in base64, compressed."""
+    code = base64.b64encode(zlib.compress(path.read_bytes(), 9)).decode()
     return "\n".join(textwrap.wrap(code, 100))
 
 
@@ -77,8 +101,11 @@ def blanked(source, todo):
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "week5_handout.ipynb")
-    if target.exists():
-        sys.exit(f"{target} is there already: move it away, or name another file")
-    nbformat.write(handout(load()), target)
-    sys.stdout.write(f"{target}: the students' version\n")
+    parser = argparse.ArgumentParser(description="Make the students' version of the notebook.")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("week5_handout.ipynb"))
+    parser.add_argument("--core", action="store_true", help="leave out what goes deeper")
+    options = parser.parse_args()
+    if options.file.exists():
+        sys.exit(f"{options.file} is there already: move it away, or name another file")
+    nbformat.write(handout(load(), options.core), options.file)
+    sys.stdout.write(f"{options.file}: the students' version\n")

@@ -9,10 +9,12 @@ is a figure that looks the same.
 import base64
 import io
 import os
+import re
 import sys
 from copy import deepcopy
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import numpy as np
 from matplotlib.image import imread
@@ -22,14 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "week5_tutorial.ipynb"
 MODULE = ROOT / "mf_solutions.py"
 PICTURE = ROOT / "tests" / "basis.png"  # in README.md
+PICTURED = "full-figure"  # the cell that draws it
 
 SETUP = """\
 # @title Set-up: puts mf_solutions.py beside this notebook if there is none
 import importlib.util
 from pathlib import Path
 
-MODULE = r'''
-%s'''.lstrip()
+MODULE = %r
 
 if importlib.util.find_spec("mf_solutions") is None:
     Path("mf_solutions.py").write_text(MODULE, encoding="utf-8")
@@ -44,8 +46,15 @@ def setup_source():
     return SETUP % MODULE.read_text(encoding="utf-8")
 
 
-def executed(notebook, folder=ROOT):
-    """Return a copy of the notebook, run from the start in a new kernel in this folder."""
+def is_compared(cell):
+    return "nbval-ignore-output" not in cell.metadata.get("tags", [])
+
+
+def executed(notebook, folder=ROOT, backwards=False):
+    """Return a copy of the notebook, run in a new kernel in this folder.
+
+    If ``backwards``, the cells run again afterwards, from the last to the first.
+    """
     new = nbformat.from_dict(notebook)
     for cell in new.cells:
         if cell.id == "set-up":
@@ -53,15 +62,18 @@ def executed(notebook, folder=ROOT):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     os.environ.pop("MPLBACKEND", None)  # it would take the figures away
-    NotebookClient(
+    client = NotebookClient(
         new,
         timeout=600,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,  # how a print is cut into chunks depends on the clock
         resources={"metadata": {"path": str(folder)}},
-    ).execute()
-    new.metadata = notebook.metadata
+    )
+    with client.setup_kernel():
+        order = list(enumerate(new.cells))
+        for index, cell in order + backwards * order[::-1]:
+            client.execute_cell(cell, index)
     return new
 
 
@@ -77,24 +89,58 @@ def rebuilt(notebook, folder=ROOT):
 
 def settle(old, new):
     """Keep the old outputs where the new ones say the same."""
-    if "nbval-ignore-output" in new.metadata.get("tags", []) and old.source == new.source:
+    if not is_compared(new) and old.source == new.source:
         new.outputs = deepcopy(old.outputs) or new.outputs
-    for was, now in zip(old.outputs, new.outputs):
-        if "image/png" in was.get("data", {}) and "image/png" in now.get("data", {}):
-            if looks_the_same(was.data["image/png"], now.data["image/png"]):
-                now.data["image/png"] = was.data["image/png"]
+    for was, now in zip(figures(old.outputs), figures(new.outputs)):
+        if looks_the_same(was.data["image/png"], now.data["image/png"]):
+            now.data["image/png"] = was.data["image/png"]
+
+
+def figures(outputs):
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+def pixels(png):
+    return imread(io.BytesIO(base64.b64decode(png)))
 
 
 def looks_the_same(one, other):
-    a, b = (imread(io.BytesIO(base64.b64decode(png))) for png in (one, other))
+    a, b = pixels(one), pixels(other)
     return a.shape == b.shape and bool(np.abs(a - b).max() < 0.05)
+
+
+def drawn_here(png):
+    """Whether the Matplotlib at hand drew this; if not, its pixels need not be the same."""
+    return drawn_by(png) == matplotlib.__version__
+
+
+def drawn_by(png):
+    """Return the version of Matplotlib that the picture names, or None."""
+    found = re.search(rb"Matplotlib version ?([\w.+]+)", base64.b64decode(png))
+    return found and found[1].decode()
+
+
+def figures_differ(stored, fresh):
+    """Say how the figures of a cell differ from those stored, or return None."""
+    stored, fresh = figures(stored), figures(fresh)
+    if len(stored) != len(fresh):
+        return f"{len(stored)} figures are stored, and {len(fresh)} come out"
+    for number, (old, new) in enumerate(zip(stored, fresh), 1):
+        png = old.data["image/png"]
+        if drawn_by(png) is None:
+            return f"figure {number} as stored was not drawn by Matplotlib"
+        if drawn_here(png):
+            if not looks_the_same(png, new.data["image/png"]):
+                return f"figure {number} looks different from the one stored"
+            if old.metadata != new.metadata:
+                return f"figure {number} has other metadata than the one stored"
+    return None
 
 
 def picture(notebook):
     """Return the figure that README.md shows: the basis images at full size."""
-    (cell,) = (cell for cell in notebook.cells if cell.id == "more-64")
-    first = next(output for output in cell.outputs if "image/png" in output.get("data", {}))
-    return base64.b64decode(first.data["image/png"])
+    (cell,) = (cell for cell in notebook.cells if cell.id == PICTURED)
+    return base64.b64decode(figures(cell.outputs)[0].data["image/png"])
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ import sys
 
 import nbformat
 import pytest
-from handout import LEFT_OUT, blanked, handout
+from handout import LEFT_OUT, STUDENTS, VERDICTS, blanked, handout
 from nbclient import NotebookClient
-from rebuild import NOTEBOOK, ROOT, load
+from rebuild import ROOT, load
 
 REFERENCE = load()
 HANDOUT = handout(REFERENCE)
-EXERCISES = ["exercise-1-answer", "exercise-2-answer"]
+CORE = handout(REFERENCE, core=True)
+ANSWERS = [f"{exercise}-answer" for exercise in VERDICTS]
 
 
 def cell_of(notebook, id):
@@ -26,32 +27,26 @@ def ran(notebook, folder):
 
 
 def verdicts(notebook):
-    cells = [cell_of(notebook, id) for id in ("exercise-1-judge", "exercise-2-judge")]
-    return [cell.outputs[0].data["text/plain"] for cell in cells]
+    return [cell_of(notebook, f"{exercise}-verdict").outputs[0].text for exercise in VERDICTS]
 
 
-def cut(notebook):
-    """Only what the checks need: the set-up, the imports, the answers and the checks."""
-    new = nbformat.from_dict(notebook)
-    needed = {"set-up", "imports", *EXERCISES, "exercise-1-judge", "exercise-2-judge"}
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", [HANDOUT, CORE], ids=["all", "core"])
+def test_it_runs_to_the_end_and_both_exercises_are_not_attempted(notebook, tmp_path):
+    assert all(text.startswith("not attempted") for text in verdicts(ran(notebook, tmp_path)))
+    assert list(tmp_path.iterdir()) == []  # nor is a module written where it can be read
+
+
+def test_with_the_answers_filled_in_both_are_correct(tmp_path):
+    new = nbformat.from_dict(HANDOUT)
+    needed = ["set-up", "imports", *ANSWERS, *(f"{exercise}-verdict" for exercise in VERDICTS)]
     new.cells = [cell for cell in new.cells if cell.id in needed]
-    return new
-
-
-def test_it_runs_to_the_end_and_both_exercises_are_not_attempted(loopback, tmp_path):
-    new = ran(HANDOUT, tmp_path)
-    assert verdicts(new) == ["not attempted: there is nothing to check yet."] * 2
-    assert list(tmp_path.iterdir()) == []  # nor is the module written where it can be read
-
-
-def test_with_the_answers_filled_in_both_are_correct(loopback, tmp_path):
-    new = cut(HANDOUT)
-    for id in EXERCISES:
+    for id in ANSWERS:
         cell_of(new, id).source = cell_of(REFERENCE, id).source
     assert all(text.startswith("correct: ") for text in verdicts(ran(new, tmp_path)))
 
 
-@pytest.mark.parametrize("id", EXERCISES)
+@pytest.mark.parametrize("id", ANSWERS)
 def test_each_solution_becomes_one_todo(id):
     source = cell_of(HANDOUT, id).source
     assert source.count("# TODO: ") == 1 and "SOLUTION" not in source
@@ -61,11 +56,11 @@ def test_each_solution_becomes_one_todo(id):
 def test_no_code_of_an_answer_can_be_read():
     text = "\n".join(cell.source for cell in HANDOUT.cells if cell.cell_type == "code")
     lines = [line.strip() for line in text.splitlines()]
-    for id in EXERCISES:
+    for id in ANSWERS:
         solution = cell_of(REFERENCE, id).source.partition("BEGIN SOLUTION")[2]
         for line in solution.partition("# END SOLUTION")[0].strip().splitlines():
             assert line.strip() not in lines
-    for sign in ("beta * P", "beta * Q", "2 * e", "R @ Q", "R.T @ P", "show_source"):
+    for sign in ("beta * P", "beta * Q", "2 * e", "R @ Q", "R.T @ P", "getsource"):
         assert sign not in text
 
 
@@ -77,18 +72,30 @@ def test_what_is_left_out_is_said_once_in_each_place():
     assert left_out and not any(cell.source in sources for cell in left_out)
 
 
-def test_outputs_are_cleared_and_the_file_is_valid():
-    nbformat.validate(HANDOUT)
-    assert all(cell.outputs == [] for cell in HANDOUT.cells if cell.cell_type == "code")
-    assert "every exercise is completed" not in HANDOUT.cells[0].source
+def test_the_core_is_what_goes_no_deeper():
+    deeper = [cell.id for cell in HANDOUT.cells if "deeper" in cell.metadata.get("tags", [])]
+    notes = [f"before-{cell.id}" for cell in REFERENCE.cells]
+    core = [cell.id for cell in CORE.cells if cell.id not in notes]
+    everything = [cell.id for cell in HANDOUT.cells if cell.id not in notes]
+    assert deeper and core == [id for id in everything if id not in deeper]
+
+
+@pytest.mark.parametrize("notebook", [HANDOUT, CORE], ids=["all", "core"])
+def test_outputs_are_cleared_and_the_file_is_valid(notebook):
+    nbformat.validate(notebook)
+    assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")
+    assert STUDENTS in notebook.cells[0].source
+    assert "every exercise is completed" not in notebook.cells[0].source
 
 
 def test_the_command_writes_it_and_overwrites_nothing(tmp_path):
-    command = [sys.executable, ROOT / "tests" / "handout.py", "student.ipynb"]
+    command = [sys.executable, ROOT / "tests" / "handout.py", "--core", "student.ipynb"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (first.returncode, first.stderr) == (0, "")
     written = (tmp_path / "student.ipynb").read_bytes()
-    assert nbformat.reads(written.decode(), 4).cells == HANDOUT.cells
+    assert [cell.source for cell in nbformat.reads(written.decode(), 4).cells] == [
+        cell.source for cell in CORE.cells
+    ]
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 1 and "is there already: move it away" in again.stderr
     assert (tmp_path / "student.ipynb").read_bytes() == written
@@ -99,14 +106,11 @@ def test_only_what_is_marked_is_blanked():
     assert blanked(source, ["# TODO", "..."]) == "a\n  # TODO\n  ...\nc\n# TODO\n..."
 
 
-def test_nbgrader_finds_the_same_solutions(loopback, tmp_path):
+def test_nbgrader_finds_the_same_solutions():
     preprocessors = pytest.importorskip("nbgrader.preprocessors")
     from traitlets.config import Config
 
     config = Config({"ClearSolutions": {"enforce_metadata": False}})
-    new, _ = preprocessors.ClearSolutions(config=config).preprocess(nbformat.read(NOTEBOOK, 4), {})
-    for id in EXERCISES:
+    new, _ = preprocessors.ClearSolutions(config=config).preprocess(load(), {})
+    for id in ANSWERS:
         assert "# YOUR CODE HERE\n        raise NotImplementedError()" in cell_of(new, id).source
-    assert (
-        verdicts(ran(cut(new), tmp_path)) == ["not attempted: there is nothing to check yet."] * 2
-    )

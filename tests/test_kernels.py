@@ -1,18 +1,17 @@
 """The kernels against independent oracles: loops, finite differences, the SVD, scikit-learn."""
 
-import importlib
-import inspect
 import warnings
 from itertools import product
 
 import matplotlib
 import numpy as np
 import pytest
-import scipy.optimize
 import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
+from rebuild import pixels
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 
@@ -109,12 +108,6 @@ def test_gradient_descent_is_the_textbook_three_lines(shape, seed):
     same(GD(R, P, Q, 20, 0.01, 0.3), textbook(R, P, Q, 20, 0.01, 0.3))
 
 
-def test_gradient_descent_is_the_textbook_three_lines_at_full_size():
-    R, P, Q = problem(100, 256, 2)
-    R -= R.mean()
-    same(GD(R, P, Q, 200, 0.002, 0.02), textbook(R, P, Q, 200, 0.002, 0.02))
-
-
 @pytest.mark.parametrize("beta", [0, 0.02, 3.0])
 def test_gradient_step_goes_down_the_gradient_of_the_objective(beta):
     R, P, Q = problem(5, 4, 3)
@@ -194,13 +187,6 @@ def test_sgd_gives_the_numbers_of_the_double_loop_wherever_pixels_are_missing(sh
     identical(SGD(R, P, Q, 2, 0.03, 0.1), double_loop(R, P, Q, 2, 0.03, 0.1))
 
 
-def test_sgd_gives_other_numbers_in_another_order_of_the_columns():
-    R, P, Q = problem(6, 5, 2)
-    forward = SGD(R, P, Q, 1, 0.03, 0.1)
-    backward = SGD(R[:, ::-1], P, Q[::-1], 1, 0.03, 0.1)
-    assert np.abs(forward[0] - backward[0]).max() > 1e-6
-
-
 @pytest.mark.parametrize("missing", ["a whole row", "a whole column", "everything"])
 def test_sgd_leaves_alone_what_was_never_observed(missing):
     R, P, Q = problem(5, 4, 2)
@@ -255,10 +241,10 @@ def test_multiplicative_update_has_the_iterates_of_scikit_learn(K, dtype, rtol):
 @pytest.mark.parametrize("K, seed", [(2, 0), (2, 1), (16, 2)])
 def test_multiplicative_update_stops_at_the_step_of_scikit_learn(K, seed, tol):
     R, P, Q = problem(100, 256, K, seed)
-    log = mf.ErrorLog(R)
+    log = mf.ErrorLog(R, P, Q)
     got = MU(R, P, Q, 600, tol=tol, callback=log)
     *expected, steps = scikit_learn(R, P, Q, 600, tol)
-    assert log.steps[-1] == steps < 600
+    assert len(log.errors) - 1 == steps < 600
     same(got, expected)
 
 
@@ -267,18 +253,19 @@ def test_float32_stops_about_where_float64_does(kernel):
     rng = np.random.RandomState(2)
     R = rng.rand(100, 2) @ rng.rand(2, 256)  # fitted nearly exactly, where small differences count
     P, Q = rng.rand(100, 2), rng.rand(256, 2)
-    logs = [mf.ErrorLog(R), mf.ErrorLog(R)]
+    logs = [mf.ErrorLog(R, P, Q), mf.ErrorLog(R, P, Q)]
     for log, dtype in zip(logs, [np.float64, np.float32]):
         kernel(*(X.astype(dtype) for X in (R, P, Q)), steps=3000, tol=1e-5, callback=log)
-    assert 10 < logs[1].steps[-1] == pytest.approx(logs[0].steps[-1], rel=0.1)
+    wide, narrow = (len(log.errors) for log in logs)
+    assert 10 < narrow == pytest.approx(wide, rel=0.1)
 
 
 @non_negative_kernels
 def test_a_negligible_tol_runs_all_the_steps(kernel):
     R, P, Q = problem(20, 30, 3)
-    log = mf.ErrorLog(R)
+    log = mf.ErrorLog(R, P, Q)
     kernel(R, P, Q, 57, tol=1e-9, callback=log)
-    assert log.steps[-1] == 57
+    assert len(log.errors) == 1 + 57
 
 
 @non_negative_kernels
@@ -288,10 +275,9 @@ def test_the_error_never_rises_and_the_factors_stay_non_negative(kernel, shape, 
     R, P, Q = problem(*shape, seed)
     for X in (R, P, Q):
         X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
-    log = mf.ErrorLog(R)
+    log = mf.ErrorLog(R, P, Q)
     last = kernel(R, P, Q, 30, callback=log)
-    errors = np.array([mf.squared_error(R, P, Q), *log.errors])
-    assert np.diff(errors).max() <= 1e-13 * np.sum(R * R)
+    assert np.diff(log.errors).max() <= 1e-13 * np.sum(R * R)
     assert all(X.min() >= 0 for X in last)
 
 
@@ -310,10 +296,9 @@ def test_there_is_no_nan_and_no_rise_where_all_is_zero(kernel, which, axis):
     matrices = dict(zip("RPQ", problem(6, 5, 3)))
     for label in which:
         matrices[label][{"row": np.s_[2], "column": np.s_[:, 1], "everything": np.s_[:]}[axis]] = 0
-    log = mf.ErrorLog(matrices["R"])
+    log = mf.ErrorLog(**matrices)
     assert all(np.isfinite(X).all() for X in kernel(**matrices, steps=10, callback=log))
-    errors = [mf.squared_error(**matrices), *log.errors]
-    assert np.diff(errors).max() <= 1e-13 * max(errors)
+    assert np.diff(log.errors).max() <= 1e-13 * max(log.errors)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e-6, 1e20])
@@ -323,90 +308,6 @@ def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
     R, P, Q = problem(20, 30, 3)
     P_expected, Q_expected = kernel(R, P, Q, 50, tol=tol)
     same(kernel(scale * R, scale * P, Q, 50, tol=tol), (scale * P_expected, Q_expected))
-
-
-# Hierarchical alternating least squares
-
-
-def coordinate_by_coordinate(R, P, Q, inner):
-    """Set each number of P to the minimum of its parabola, or to 0, one number after the other."""
-    P = P.copy()
-    for _, k, i in product(range(inner), range(P.shape[1]), range(len(P))):
-        without = R[i] - sum(P[i, m] * Q[:, m] for m in range(P.shape[1]) if m != k)
-        if np.any(Q[:, k] > 0):
-            P[i, k] = max(0, without @ Q[:, k] / (Q[:, k] @ Q[:, k]))
-    return P
-
-
-@examples()
-@given(small, seeds, st.integers(1, 3), st.sampled_from([0, 0.5]))
-def test_hals_sets_every_number_to_its_best_value(shape, seed, inner, zeros):
-    R, P, Q = problem(shape[0], shape[1], min(shape[2], 4), seed)
-    for X in (R, P, Q):
-        X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
-    P_new, Q_new = HALS(R, P, Q, 1, inner)
-    assert_allclose(P_new, coordinate_by_coordinate(R, P, Q, inner), rtol=0, atol=1e-9)
-    expected = coordinate_by_coordinate(R.T, Q, P_new, inner)
-    # The products: where rounding left 1e-16 for a 0 in P, it decides over Q
-    assert_allclose(P_new @ Q_new.T, P_new @ expected.T, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("shape", [(9, 7, 3), (7, 9, 3), (8, 8, 1)], ids=str)
-def test_hals_gives_the_numbers_of_one_coordinate_after_the_other(shape):
-    R, P, Q = problem(*shape)
-    got = HALS(R, P, Q, 5, 2)
-    for _ in range(5):
-        P = coordinate_by_coordinate(R, P, Q, 2)
-        Q = coordinate_by_coordinate(R.T, Q, P, 2)
-    same(got, (P, Q))
-
-
-@pytest.mark.parametrize("K, seed", [(2, 0), (16, 1), (16, 2)])
-def test_hals_goes_as_low_as_scikit_learn(K, seed):
-    R, P, Q = problem(100, 256, K, seed)
-    model = NMF(K, init="custom", tol=1e-8, max_iter=2000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        W = model.fit_transform(R, W=P.copy(), H=Q.T.copy())
-    lowest = mf.squared_error(R, W, model.components_.T)
-    assert mf.squared_error(R, *HALS(R, P, Q, 1000)) <= 1.002 * lowest
-
-
-@pytest.mark.parametrize("shape", [(6, 9, 3), (9, 6, 3), (5, 1, 4), (5, 7, 1)], ids=str)
-def test_many_inner_sweeps_of_hals_solve_non_negative_least_squares(shape):
-    R, P, Q = problem(*shape)
-    R -= 0.4  # so that some of the best weights are 0
-    R = np.maximum(R, 0)
-    P_new, Q_new = HALS(R, P, Q, 1, inner=5000)
-    errors = [scipy.optimize.nnls(Q, row)[1] for row in R]
-    assert_allclose(np.linalg.norm(R - P_new @ Q.T, axis=1), errors, rtol=1e-9, atol=1e-9)
-    errors = [scipy.optimize.nnls(P_new, column)[1] for column in R.T]
-    assert_allclose(np.linalg.norm(R - P_new @ Q_new.T, axis=0), errors, rtol=1e-9, atol=1e-9)
-
-
-def test_hals_ends_where_no_number_wants_to_move():
-    R, P, Q = problem(12, 15, 4)
-    P, Q = HALS(R, P, Q, 20000)
-    slopes = central_differences(lambda X: objective(R, X, Q, 0), P, 1e-4)
-    slopes = np.vstack([slopes, central_differences(lambda X: objective(R, P, X, 0), Q, 1e-4)])
-    values = np.vstack([P, Q])
-    assert (values == 0).any() and (values > 0).any()
-    assert np.abs(slopes[values > 0]).max() < 1e-6
-    assert slopes[values == 0].min() > -1e-6
-
-
-def test_hals_wakes_a_column_that_is_zero_in_one_factor_only():
-    R, P, Q = problem(6, 5, 3)
-    Q[:, 1] = 0
-    P_new, Q_new = HALS(R, P, Q, 1)
-    assert_array_equal(P_new[:, 1], P[:, 1])
-    assert Q_new[:, 1].max() > 0
-
-
-def test_more_inner_sweeps_of_hals_go_lower():
-    R, P, Q = problem(30, 40, 5)
-    errors = [mf.squared_error(R, *HALS(R, P, Q, 1, inner)) for inner in (1, 2, 4, 100)]
-    assert errors == sorted(errors, reverse=True) and errors[0] > 1.001 * errors[-1]
 
 
 # All of them
@@ -427,28 +328,6 @@ def test_planted_factors_are_found_again(kernel, steps, numbers):
     _, P, Q = problem(12, 10, 2, seed=2)
     R = A @ B.T
     assert mf.squared_error(R, *run(kernel, R, P, Q, steps, **numbers)) < 1e-9 * np.sum(R * R)
-
-
-@every_kernel
-def test_arguments_are_left_alone(kernel):
-    matrices = problem(5, 4, 2)
-    before = [X.tobytes() for X in matrices]
-    run(kernel, *matrices)
-    assert [X.tobytes() for X in matrices] == before
-
-
-@every_kernel
-@pytest.mark.parametrize("steps", [0, 1])
-def test_the_factors_returned_are_new_arrays(kernel, steps):
-    R, P, Q = problem(5, 4, 2)
-    got = run(kernel, R, P, Q, steps)
-    assert not any(np.shares_memory(new, old) for new in got for old in (R, P, Q))
-
-
-@every_kernel
-def test_no_steps_change_nothing(kernel):
-    R, P, Q = problem(5, 4, 2)
-    identical(run(kernel, R, P, Q, 0), (P, Q))
 
 
 @every_kernel
@@ -478,25 +357,27 @@ def test_float32_stays_float32_with_numpy_numbers(kernel):
 
 
 @every_kernel
-def test_callback_sees_every_step_and_the_factors_that_are_returned(kernel):
-    seen = []
-    R, P, Q = problem(5, 4, 2)
-    last = run(kernel, R, P, Q, 4, callback=lambda *call: seen.append(call))
-    assert [step for step, *_ in seen] == [1, 2, 3, 4]
-    identical(seen[-1][1:], last)
-
-
-@every_kernel
 @pytest.mark.parametrize("K", [1, 2])
-def test_factors_that_a_callback_keeps_do_not_change_later(kernel, K):
+def test_callback_sees_every_step_and_may_keep_its_factors(kernel, K):
     seen, copies = [], []
 
     def keep(step, P, Q):
-        seen.extend((P, Q))
-        copies.extend((P.copy(), Q.copy()))
+        seen.append((step, P, Q))
+        copies.append((step, P.copy(), Q.copy()))
 
-    run(kernel, *problem(5, 4, K), callback=keep)
-    identical(seen, copies)
+    last = run(kernel, *problem(5, 4, K), 4, callback=keep)
+    assert [step for step, *_ in seen] == [1, 2, 3, 4]
+    identical(seen[-1][1:], last)
+    for then, now in zip(copies, seen):
+        identical(now[1:], then[1:])
+
+
+@every_kernel
+def test_no_steps_give_copies(kernel):
+    R, P, Q = problem(5, 4, 2)
+    got = run(kernel, R, P, Q, 0)
+    identical(got, (P, Q))
+    assert not any(np.shares_memory(new, old) for new in got for old in (R, P, Q))
 
 
 @every_kernel
@@ -507,28 +388,16 @@ def test_two_runs_in_a_row_are_one_long_run(kernel):
 
 @every_kernel
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(
-    "shape",
-    [
-        (3, 4, 6),
-        (3, 9, 2),
-        (9, 3, 2),
-        (5, 5, 2),
-        (1, 6, 1),
-        (6, 1, 1),
-        (1, 6, 3),
-        (6, 1, 3),
-        (1, 1, 2),
-    ],
-    ids=str,
-)
-def test_any_shape_will_do(kernel, shape, dtype):
-    R, P, Q = problem(*shape, dtype=dtype)
-    before = [P.copy(), Q.copy()]
+@pytest.mark.parametrize("shape", ["346", "392", "932", "552", "161", "611", "163", "613", "112"])
+def test_any_shape_will_do_and_arguments_are_left_alone(kernel, shape, dtype):
+    matrices = problem(*map(int, shape), dtype=dtype)
+    before = [X.copy() for X in matrices]
+    R, P, Q = matrices
     P_new, Q_new = run(kernel, R, P, Q, 200)
-    identical((P, Q), before)
+    identical(matrices, before)
     assert P_new.shape == P.shape and Q_new.shape == Q.shape
     assert P_new.dtype == Q_new.dtype == dtype
+    assert not any(np.shares_memory(new, old) for new in (P_new, Q_new) for old in matrices)
     assert mf.squared_error(R, P_new, Q_new) < mf.squared_error(R, P, Q)
 
 
@@ -612,78 +481,48 @@ ALL, BATCH, RATED, NONNEG = (GD, SGD, MU, HALS), (GD, MU, HALS), (GD, SGD), (MU,
 POSITIVE = "^alpha must be finite and greater than 0"
 
 REFUSALS = [
-    ("P sparse", ALL, {"P": scipy.sparse.csr_array(P0)}, TypeError, r"^P must be .* P.toarray\(\)"),
-    ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P must have one row .* \(4, K\).* \(3, 2\)"),
-    ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q must have one row .* \(3, K\).* \(2, 2\)"),
-    ("P transposed", ALL, {"P": P0.T}, ValueError, "^P must have one row"),
-    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, "^Q must have one row"),
-    ("K differs", ALL, {"Q": Q0[:, :1]}, ValueError, r"^P and Q .* K .*\(4, 2\) and \(3, 1\)"),
-    ("K square", ALL, {"P": np.ones((4, 5)), "Q": np.ones((3, 3))}, ValueError, "not transposed"),
+    ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P does not fit: .* R \(4, 3\), P \(3, 2\)"),
+    ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q does not fit: .* Q \(2, 2\)"),
+    ("P transposed", ALL, {"P": P0.T}, ValueError, "^P does not fit"),
+    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, "^Q does not fit: .* Q not transposed"),
+    ("K differs", ALL, {"Q": Q0[:, :1]}, ValueError, r"^Q does not fit: .* Q \(3, 1\)"),
     ("R 1-D", ALL, {"R": R0[0]}, ValueError, r"^R must be a matrix .* \(3,\)"),
-    ("R 3-D", ALL, {"R": R0[None]}, ValueError, r"^R must be a matrix .* \(1, 4, 3\)"),
     ("P 1-D", ALL, {"P": P0[:, 0]}, ValueError, "^P must be a matrix"),
-    ("Q 1-D", ALL, {"Q": Q0[:, 0]}, ValueError, "^Q must be a matrix"),
     ("no rows", ALL, {"R": R0[:0], "P": P0[:0]}, ValueError, "^R must be .* rows and columns"),
     ("no columns", ALL, {"R": R0[:, :0], "Q": Q0[:0]}, ValueError, "^R must be .* rows"),
     ("K zero", ALL, {"P": P0[:, :0], "Q": Q0[:, :0]}, ValueError, "^P must be .* columns"),
     ("R ragged", ALL, {"R": [[1, 2], [3]]}, ValueError, "^R must be a matrix, but its rows"),
     ("P ragged", ALL, {"P": [[1, 2], [3]]}, ValueError, "^P must be a matrix, but its rows"),
-    ("steps negative", ALL, {"steps": -1}, ValueError, "^(steps|epochs) must be at least 0.* -1"),
+    ("steps negative", ALL, {"steps": -1}, ValueError, "^(steps|epochs) must be .* least 0.* -1"),
     ("steps float", ALL, {"steps": 3.0}, TypeError, "^(steps|epochs) must be a whole number"),
     ("steps bool", ALL, {"steps": True}, TypeError, "^(steps|epochs) must be a whole number"),
-    ("steps text", ALL, {"steps": "3"}, TypeError, "^(steps|epochs) must be a whole number"),
     ("alpha zero", RATED, {"alpha": 0}, ValueError, POSITIVE),
     ("alpha negative", RATED, {"alpha": -0.1}, ValueError, POSITIVE),
     ("alpha nan", RATED, {"alpha": NAN}, ValueError, POSITIVE),
     ("alpha inf", RATED, {"alpha": INF}, ValueError, POSITIVE),
     ("alpha text", RATED, {"alpha": "0.1"}, TypeError, "^alpha must be a number"),
     ("alpha bool", RATED, {"alpha": True}, TypeError, "^alpha must be a number"),
-    ("alpha complex", RATED, {"alpha": 1j}, TypeError, "^alpha must be a number"),
     ("beta negative", RATED, {"beta": -0.1}, ValueError, "^beta must be .* at least 0"),
     ("beta nan", RATED, {"beta": NAN}, ValueError, "^beta must be finite"),
-    ("beta inf", RATED, {"beta": INF}, ValueError, "^beta must be finite"),
-    ("beta text", RATED, {"beta": "0"}, TypeError, "^beta must be a number"),
     ("tol negative", NONNEG, {"tol": -1e-4}, ValueError, "^tol must be .* at least 0"),
-    ("tol nan", NONNEG, {"tol": NAN}, ValueError, "^tol must be finite"),
     ("tol text", NONNEG, {"tol": "0"}, TypeError, "^tol must be a number"),
-    ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be at least 1, but got 0"),
+    ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be .* than 0, but got 0"),
     ("inner float", (HALS,), {"inner": 2.0}, TypeError, "^inner must be a whole number"),
     ("R inf", ALL, {"R": put(R0, INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
-    ("R -inf", ALL, {"R": put(R0, -INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
     ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.*sgd takes"),
     ("P nan", ALL, {"P": put(P0, NAN)}, ValueError, r"^P must be finite, but P\[1, 0\] is nan"),
     ("P inf", ALL, {"P": put(P0, INF)}, ValueError, r"^P must be finite, but P\[1, 0\] is inf"),
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
     ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
-    (
-        "R negative",
-        NONNEG,
-        {"R": put(R0, -1)},
-        ValueError,
-        "^R must be non-neg.* -1.*gradient_d",
-    ),
-    (
-        "P negative",
-        NONNEG,
-        {"P": put(P0, -1)},
-        ValueError,
-        r"^P must be non-neg.* P\[1, 0\] is -1",
-    ),
-    (
-        "Q negative",
-        NONNEG,
-        {"Q": put(Q0, -1)},
-        ValueError,
-        r"^Q must be non-neg.* Q\[1, 0\] is -1",
-    ),
+    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*gradient_d"),
+    ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must be non-neg.* P\[1, 0\] is -1"),
+    ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must be non-neg.* Q\[1, 0\] is -1"),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
     ("P complex", ALL, {"P": P0 + 0j}, TypeError, "^P must hold real numbers.* complex128"),
     ("Q object", ALL, {"Q": Q0.astype(object)}, TypeError, "^Q must hold real numbers.* object"),
-    ("R text", ALL, {"R": R0.astype(str)}, TypeError, "^R must hold real numbers"),
     ("R None", ALL, {"R": None}, TypeError, "^R must hold real numbers"),
     ("R masked", ALL, {"R": np.ma.array(R0)}, TypeError, "^R must be a plain array.* masked"),
-    ("P masked", ALL, {"P": np.ma.array(P0)}, TypeError, "^P must be a plain array.* masked"),
-    ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a dense.*csr"),
+    ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a NumPy array"),
     ("callback", ALL, {"callback": 3}, TypeError, "^callback must be a function.* 3"),
 ]
 
@@ -706,31 +545,31 @@ def test_sgd_takes_nan_and_negative_data():
     assert all(np.isfinite(X).all() for X in factors)
 
 
-@pytest.mark.parametrize("kernel, unit", [(GD, "step"), (SGD, "epoch")])
+@kernels(GD, SGD)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_divergence_is_an_error_that_names_the_step_and_the_rate(kernel, unit, dtype):
+def test_divergence_is_an_error_that_names_the_step_and_the_rate(kernel, dtype):
     finite = []
 
     def note(step, P, Q):
         finite.append(np.isfinite(P).all() and np.isfinite(Q).all())
 
-    with pytest.raises(FloatingPointError, match="alpha=5:.* smaller alpha") as caught:
+    with pytest.raises(FloatingPointError, match="alpha=5 is too large, try 0.5") as caught:
         run(kernel, *problem(4, 3, 2, dtype=dtype), 1000, alpha=5, callback=note)
-    assert f"diverged at {unit} {len(finite) + 1} with" in str(caught.value)
+    assert f"diverged at step {len(finite) + 1}:" in str(caught.value)
     assert all(finite)
 
 
 @pytest.mark.parametrize("kernel, start", [(GD, (1, 0)), (SGD, (1, 0)), (SGD, (0, 1))])
 def test_divergence_of_one_factor_alone_is_noticed(kernel, start):
     P, Q = ([[x]] for x in start)
-    with pytest.raises(FloatingPointError, match="diverged at (step|epoch) 1"):
+    with pytest.raises(FloatingPointError, match="diverged at step 1"):
         run(kernel, [[1e300]], P, Q, 1, alpha=1e10, beta=0)
 
 
 @non_negative_kernels
 @pytest.mark.parametrize("tol", [0, 1e-4])
 def test_overflow_is_an_error_that_names_the_step(kernel, tol):
-    with pytest.raises(FloatingPointError, match="^overflow at step 1: .* divide R"):
+    with pytest.raises(FloatingPointError, match="^diverged at step 1: rescale R"):
         kernel(1e200 * R0, 1e200 * P0, 1e200 * Q0, 5, tol=tol)
 
 
@@ -761,90 +600,9 @@ def test_squared_error_is_the_double_sum_over_what_is_observed(shape, seed, hidd
     assert error == pytest.approx(naive, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "changes, error, message",
-    [
-        ({"P": P0[:-1]}, ValueError, "^P must have one row"),
-        ({"Q": Q0.T}, ValueError, "^Q must have one row"),
-        ({"R": R0.astype(str)}, TypeError, "^R must hold real numbers"),
-    ],
-)
-def test_squared_error_refuses_what_does_not_fit(changes, error, message):
-    with pytest.raises(error, match=message):
-        mf.squared_error(**{"R": R0, "P": P0, "Q": Q0, **changes})
-
-
-@every_kernel
-def test_error_log_records_every_nth_step(kernel):
-    every_step, every_third = mf.ErrorLog(R0), mf.ErrorLog(R0, every=3)
-    for log in (every_step, every_third):
-        last = run(kernel, R0, P0, Q0, 7, callback=log)
-    assert every_third.steps == [3, 6]
-    assert every_third.errors == every_step.errors[2::3]
-    assert every_step.errors[-1] == mf.squared_error(R0, *last)
-
-
-@pytest.mark.parametrize("name", [name for name in mf.__all__ if name != "ErrorLog"])
-def test_the_source_shown_is_the_function_without_its_docstring(name):
-    function = getattr(mf, name)
-    head, _docstring, body = inspect.getsource(function).split('"""', 2)
-    shown = head.rstrip(" ") + body.removeprefix("\n")
-    assert mf.show_source(function).data == f"```python\n{shown}```"
-
-
-def test_the_source_shown_is_that_of_a_function_without_a_docstring_too():
-    def twice(x):
-        return 2 * x
-
-    assert mf.show_source(twice).data == "```python\ndef twice(x):\n    return 2 * x\n```"
-
-
-def test_the_source_shown_is_never_stale(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    file = tmp_path / "just_written.py"
-    file.write_text("def f():\n    return 1\n")
-    module = importlib.import_module("just_written")
-    assert "return 1" in mf.show_source(module.f).data
-    file.write_text("def f():\n    return 1 + 1  # longer, so that it is not taken for the old\n")
-    assert "return 1 + 1" in mf.show_source(importlib.reload(module).f).data
-
-
-@pytest.fixture
-def plt(monkeypatch):
-    matplotlib.use("Agg")
-    with warnings.catch_warnings():  # an old Matplotlib warns of a new pyparsing
-        warnings.simplefilter("ignore")
-        from matplotlib import pyplot
-
-    monkeypatch.setattr(pyplot, "show", lambda: None)
-    yield pyplot
-    pyplot.close("all")
-
-
-def test_faces_are_drawn_row_by_row_on_one_scale(plt):
-    rng = np.random.RandomState(0)
-    stacks = {"wide": rng.randn(3, 16), "small": rng.randn(2, 4)}
-    mf.show_faces(stacks, title="Faces", names="abc", signed=True)
-    top = max(np.abs(stack).max() for stack in stacks.values())
-    images = [axis.images[0] for axis in plt.gcf().axes[:6] if axis.images]
-    drawn = [np.asarray(image.get_array()) for image in images]
-    expected = [*stacks["wide"].reshape(3, 4, 4), *stacks["small"].reshape(2, 2, 2)]
-    assert len(drawn) == len(expected)
-    assert all(np.array_equal(X, Y) for X, Y in zip(drawn, expected))
-    assert {image.get_clim() for image in images} == {(-top, top)}
-
-
-def test_faces_can_have_a_scale_each(plt):
-    stack = np.array([[1.0, 2, 3, 4], [10, 20, 30, 40]])
-    mf.show_faces(stack, limit="each")
-    assert [axis.images[0].get_clim() for axis in plt.gcf().axes] == [(0, 4), (0, 40)]
-
-
-@pytest.mark.parametrize("pixels", [3, 15, 17])
-def test_faces_that_are_not_square_are_refused(plt, pixels):
-    with pytest.raises(ValueError, match=f"'faces' has {pixels} pixels"):
-        mf.show_faces({"faces": np.ones((2, pixels))})
-    assert plt.get_fignums() == []
+def test_squared_error_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="^Q does not fit"):
+        mf.squared_error(R0, P0, Q0.T)
 
 
 def test_the_error_in_blocks_of_rows_is_the_whole_error():
@@ -854,6 +612,97 @@ def test_the_error_in_blocks_of_rows_is_the_whole_error():
     assert mf.squared_error(sparse, P, Q) == pytest.approx(mf.squared_error(R, P, Q), rel=1e-9)
 
 
-def test_error_log_refuses_to_record_every_zeroth_step():
-    with pytest.raises(ValueError, match="^every must be at least 1"):
-        mf.ErrorLog(R0, every=0)
+@every_kernel
+def test_error_log_has_the_start_and_every_step(kernel):
+    log, errors = mf.ErrorLog(R0, P0, Q0), [mf.squared_error(R0, P0, Q0)]
+
+    def note(step, P, Q):
+        log(step, P, Q)
+        errors.append(mf.squared_error(R0, P, Q))
+
+    run(kernel, R0, P0, Q0, 3, note)
+    assert log.errors == errors and len(errors) == 4
+
+
+# Looking
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Return what is shown: figures, and what they say."""
+    shown = []
+    monkeypatch.setattr(mf, "show_figure", lambda *figure_and_text: shown.append(figure_and_text))
+    return shown
+
+
+def tiles(axis, n, m):
+    """Return the images that a row of the grid is made of, without the gaps between them."""
+    picture = np.asarray(axis.images[0].get_array())
+    return [tile[:, :m] for tile in np.split(picture, n, axis=1)]
+
+
+def test_faces_are_drawn_row_by_row_on_one_scale(shown):
+    wide, small = np.arange(12.0).reshape(3, 4), np.array([[0.0, 22, 11, np.nan]])
+    mf.show_faces({"wide": wide, "small": small}, "Faces", names="abc")
+    ((figure, text),) = shown
+    top, bottom = figure.axes
+    for tile, image in zip(tiles(top, 3, 2), wide.reshape(3, 2, 2)):
+        assert_allclose(tile, matplotlib.colormaps["gray"](image / 22), atol=0.01)
+    (tile, *blanks) = tiles(bottom, 3, 2)
+    assert_allclose(tile[0, :, 0], [0, 1], atol=0.01)
+    assert tile[1, 1, 0] > 0.8 > tile[1, 1, 1] > tile[1, 1, 2]  # orange: no face has it
+    assert all(np.all(blank == 1) for blank in blanks)
+    assert [label.get_text() for label in top.get_xticklabels()] == ["a", "b", "c"]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["wide", "small"]
+    assert text == (
+        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00, means left and right "
+        "1.00 2.00, 5.00 6.00, 9.00 10.00. "
+        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00, means left and right 5.50 22.00."
+    )
+
+
+def test_signed_faces_are_blue_below_zero_and_red_above(shown):
+    mf.show_faces([[-2.0, 0, 0, 1]], "E", signed=True)
+    ((figure, _),) = shown
+    (tile,) = tiles(figure.axes[0], 1, 2)
+    red, _, blue, _ = np.moveaxis(tile, -1, 0)
+    assert np.array_equal(np.sign(np.round(red - blue, 1)), [[-1, 0], [0, 1]])
+    assert figure.axes[1].get_ylim() == (-2, 2)
+
+
+def test_faces_can_have_a_scale_each(shown):
+    mf.show_faces([[1, 2, 3, 4], [10, 20, 30, 40]], "Basis", each=True)
+    ((figure, _),) = shown
+    assert_array_equal(*tiles(figure.axes[0], 2, 2))
+
+
+def test_each_curve_has_its_numbers_in_the_text_and_its_name_at_its_end(shown):
+    curves = {"falls": [4.0, 2, 1], "rises": ([10, 20], [0.9, 1.1]), "bound": 1.0}
+    mf.show_curves(curves, "Race", "step", "error", yscale="log")
+    ((figure, text),) = shown
+    (axis,) = figure.axes
+    drawn, samples = axis.lines[:3], axis.lines[3:]
+    assert drawn[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
+    assert drawn[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
+    assert len({line.get_color() for line in drawn}) == 3
+    assert len({line.get_linestyle() for line in drawn}) == 3
+    assert [note.get_text() for note in axis.texts] == ["falls", "bound", "rises"]
+    heights = [note.get_position()[1] for note in axis.texts]
+    assert np.diff(heights).min() > 0.07  # no name on another
+    named = [drawn[0], drawn[2], drawn[1]]
+    assert [line.get_color() for line in samples] == [line.get_color() for line in named]
+    assert [line.get_ydata()[0] for line in samples] == heights
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
+    for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
+        assert part in text
+
+
+def test_a_figure_is_shown_twice_as_dense_as_the_page_and_with_its_text(monkeypatch):
+    calls = []
+    monkeypatch.setattr("IPython.display.display", lambda *args, **how: calls.append((args, how)))
+    mf.show_figure(Figure((3, 2)), "Nothing yet.")
+    (((data,), how),) = calls
+    assert data.keys() == {"image/png", "text/plain"} and data["text/plain"] == "Nothing yet."
+    assert pixels(data["image/png"]).shape == (400, 600, 4)
+    about = {"alt": "Nothing yet.", "width": 300, "height": 200}
+    assert how == {"metadata": {"image/png": about}, "raw": True}

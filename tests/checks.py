@@ -6,6 +6,7 @@
 """
 
 import ast
+import collections
 import contextlib
 import functools
 import inspect
@@ -69,8 +70,7 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "K hard-coded": "with K = 2 it is right, with K = 3 it is not. Which loop should know K?",
     "alpha ignored": "twice the alpha, and the same result. Where is alpha used?",
     "steps ignored": "{what}. How often does the loop run, and when does it return?",
-    "stops early": "it stops after {stop} of {steps} steps, where the squared error is {error:.3g}, "
-    "and would fall to {end:.3g}. When should it stop?",
+    "stops early": "{what}. When should it stop?",
     "stale factors": "where it stops, it returns older factors than with fewer steps.",
     "entries with R <= 0 skipped": "only the positive entries of R have any effect. In ratings, 0 "
     'means "not rated"; here half of a centred face would vanish.',
@@ -94,13 +94,10 @@ def _wrong(label, **details):
     return Settled(Verdict(WRONG, label, HINTS[label].format(**details)))
 
 
-# The lines that are in the handout before anything is done, as ast.unparse writes them
-STATEMENTS = re.compile(
-    r"(Pu, Qu = \(P, Q\)|Q = Q\.T|P = Pu|Q = Qu|e_[PQ] = .*|\w+ = (None|\.\.\.)|print\(.*\)|pass"
-    r"|break|continue|return( None| \(P, Q(\.T)?\))?|raise NotImplementedError.*|'.*'|\".*\"|\.\.\.)",
-    re.DOTALL,
-)
-HEADERS = {"range(steps)", "e_P < 0.001 and e_Q < 0.001"}
+# The handout's own lines, and such as do nothing, as ast.unparse writes them
+_LINES = r"""Pu, Qu = \(P, Q\)|Q = Q\.T|P = Pu|Q = Qu|e_[PQ] = .*|\w+ = (None|\.\.\.)|print\(.*\)
+|pass|break|continue|return( None| \(P, Q(\.T)?\))?|raise NotImplementedError.*|'.*'|".*"|\.\.\."""
+_HEADERS = {"range(steps)", "e_P < 0.001 and e_Q < 0.001"}
 
 
 def is_blank(source):
@@ -109,17 +106,15 @@ def is_blank(source):
     def idle(node):
         if isinstance(node, (ast.For, ast.If)):
             header = ast.unparse(node.iter if isinstance(node, ast.For) else node.test)
-            return header in HEADERS and all(map(idle, node.body + node.orelse))
-        return bool(STATEMENTS.fullmatch(ast.unparse(node)))
+            return header in _HEADERS and all(map(idle, node.body + node.orelse))
+        return bool(re.fullmatch(_LINES.replace("\n", ""), ast.unparse(node), re.S))
 
     with contextlib.suppress(SyntaxError, ValueError):
         (function,) = ast.parse(textwrap.dedent(source)).body
         return isinstance(function, ast.FunctionDef) and all(map(idle, function.body))
 
 
-# --------------------------------------------------------------------------
-# Calling an answer
-# --------------------------------------------------------------------------
+# ---- Calling an answer
 
 
 def place_of(error, file):
@@ -142,6 +137,15 @@ def _undisturbed(f):
     np.random.set_state(state)
 
 
+def _names(code, scope, seen=()):
+    """Return the names that this code, and functions of its that it calls, look up outside."""
+    names = {*getattr(code, "co_names", ())} if code else {*scope}
+    inner = [x for x in getattr(code, "co_consts", ()) if inspect.iscode(x)]
+    inner += [getattr(scope.get(x), "__code__", None) for x in names if code]
+    new = [x for x in inner if x and x not in seen]
+    return names.union(*(_names(x, scope, [*seen, code, *new]) for x in new))
+
+
 class Answer:
     """A function, called on copies as the handout calls it. What cannot be judged ends the check.
 
@@ -154,6 +158,7 @@ class Answer:
         self.f, self.gradient, self.notes, self.changed = f, gradient, {}, set()
         self.scope = getattr(f, "__globals__", {})
         self.shared = {x for x in "RPQKNM" if not callable(self.scope.get(x, callable))}
+        self.borrowed = self.shared & _names(getattr(f, "__code__", None), self.scope)
         try:
             self.signature = inspect.signature(f)
         except (TypeError, ValueError):
@@ -189,26 +194,24 @@ class Answer:
 
         One that has another name and a default takes only the value in the handout's same place.
         """
-        parameters, renamed = self.signature.parameters, []
-        order = [x for x in values if x != "K" or "alpha" in values]
-        given = {x: value for x, value in values.items() if x in parameters}
-        left = [x for x in order if x not in given]
+        parameters, given, odd = self.signature.parameters, {}, []
+        order = [x for x in values if x != "K" or self.gradient]
+        left = [x for x in order if x not in parameters]
         for place, (name, parameter) in enumerate(parameters.items()):
-            if parameter.kind is parameter.VAR_KEYWORD:
-                given[name], left = {x: values[x] for x in left}, []
+            if name in values:
+                given[name] = values[name]
             elif parameter.kind is parameter.VAR_POSITIONAL:
-                keyed = any(x.kind is x.VAR_KEYWORD for x in parameters.values())
-                taken = [x for x in left if x in "RPQK" or not keyed]
-                given[name] = tuple(values[x] for x in taken)
-                left = [x for x in left if x not in taken]
-            elif name not in given and left:
-                if parameter.default is parameter.empty or order[place : place + 1] == left[:1]:
-                    renamed += [f"{left[0]} is called {name}"] * (left[0] not in "RPQK")
-                    given[name] = values[left.pop(0)]
-        if odd := renamed + [f"{x} is missing" for x in left]:
+                takes = "RPQK" if "kwargs" in parameters else order
+                given[name] = [values[x] for x in left if x in takes]
+                left = [x for x in left if x not in takes]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                given[name], left = {x: values[x] for x in left}, []
+            elif left and (parameter.default is parameter.empty or order.index(left[0]) == place):
+                odd += [f"{left[0]} is called {name}"] if left[0] not in "RPQK" else []
+                given[name] = values[left.pop(0)]
+        if odd := odd + [f"{x} is missing" for x in left]:
             self.notes["parameters of its own"] = f"Of its parameters, {', '.join(odd)}."
-        order = {x: given[x] for x in parameters if x in given}
-        return inspect.BoundArguments(self.signature, order)
+        return inspect.BoundArguments(self.signature, given)
 
     def factors(self, result, P, Q):
         several = isinstance(result, (tuple, list)) or getattr(result, "ndim", 0) == 3
@@ -229,9 +232,7 @@ class Answer:
         return factors
 
 
-# --------------------------------------------------------------------------
-# The right orders
-# --------------------------------------------------------------------------
+# ---- The right orders
 
 SEES = ("full batch", "online", "a row at a time", "a column at a time")
 ORDERS = (
@@ -244,12 +245,8 @@ REPEATED = {f"each factor {times} times": times for times in (2, 3, 5, 10)}
 UPDATE = ["P first", "Q first", "both from the old values", "feature by feature", *REPEATED]
 
 
-class Problem(NamedTuple):
-    N: int
-    M: int
-    K: int
-    steps: int
-    numbers: tuple  # alpha and beta, or none for the multiplicative update
+# alpha and beta are the numbers of gradient descent; the multiplicative update has none
+Problem = collections.namedtuple("Problem", "N M K steps numbers")
 
 
 @functools.cache
@@ -360,9 +357,7 @@ def _follows(answer, problem):
     return None, None
 
 
-# --------------------------------------------------------------------------
-# 1. Presumed right
-# --------------------------------------------------------------------------
+# ---- 1. Presumed right
 
 
 def _judged(answer):
@@ -380,23 +375,28 @@ def _judged(answer):
         )
         if same and not (three or draws) and _follows(answer, tall._replace(K=2))[0]:
             raise _wrong("K hard-coded")
-        if ended or answer.shared:
+        if ended or answer.borrowed:
             _as_the_handout_calls(answer)
         if ended:
             raise ended
         return (_measured_gradient if gradient else _measured_update)(answer)
     if stop == other == 0:
         raise _wrong("the start comes back")
-    if stop == other or stop - tall.steps == other - wide.steps != 0:
-        what = f"where steps is {tall.steps} and {wide.steps}, it takes {stop} and {other}"
+    what = f"where steps is {tall.steps} and {wide.steps}, it takes {stop} and {other}"
+    if stop == other:
+        raise _wrong("stops early", what=what)
+    if stop - tall.steps == other - wide.steps != 0:
         raise _wrong("steps ignored", what=what)
+    if stop * wide.steps == other * tall.steps != tall.steps * wide.steps:
+        answer.notes["steps of another length"] = f"{what[0].upper()}{what[1:]}."
     if label == "both from the old values":
         answer.notes[label] = (
             "So the error can rise. When Q is updated with the new P, it never does."
         )
     if label in REPEATED:
         answer.notes["steps of another length"] = f"A step updates {label}."
-    _stops(answer, label)
+    if "steps of another length" not in answer.notes:
+        _stops(answer, label)
     one, why = _follows(answer, Problem(6, 5, 1, 12, tall.numbers))
     if one is None and not (why and why.args[0].label == "too slow"):
         text = f"With K = 1 {why.args[0].text if why else 'it is not right'}."
@@ -409,8 +409,9 @@ def _judged(answer):
 def _right(answer, label, text):
     """Return the verdict on a right answer, with what else there is to be said."""
     notes = answer.notes
-    if taken := [x for x in sorted(answer.shared) if _depends_on(answer, x)]:
-        notes["names of the notebook"] = f"It takes {' and '.join(taken)} from the notebook."
+    if answer.borrowed:
+        names = " and ".join(sorted(answer.borrowed))
+        notes["names of the notebook"] = f"It takes {names} from the notebook."
     if answer.changed:
         notes["changes its arguments"] = (
             f"It changes the caller's {' and '.join(sorted(answer.changed))}, so a second run "
@@ -441,22 +442,16 @@ def _stops(answer, label):
     end = errors[problem.steps]
     left = (errors[stop] - end) / (errors[0] - end)
     if left > 0.02:
-        raise _wrong("stops early", stop=stop, steps=problem.steps, error=errors[stop], end=end)
+        what = f"it stops after {stop} of {problem.steps} steps, at a squared error of"
+        what += f" {errors[stop]:.3g}, and more steps bring {end:.3g}"
+        raise _wrong("stops early", what=what)
     if (stop_of(stop + 2, 0) or 0) > stop + 1:
         raise _wrong("stale factors")
     moves = [np.linalg.norm(X[stop + 1] - X[stop]) / X[0].size for X in path]
-    if left > 1e-6 and (answer.gradient or max(moves) > 0.0015):  # where the handout's rule would go on
+    if left > 1e-6 and (
+        answer.gradient or max(moves) > 0.0015
+    ):  # where the handout's rule would go on
         answer.notes["stops early"] = "It stops before the last step when the error is small."
-
-
-def _depends_on(answer, name):
-    """Whether the answer reads this name of the notebook's."""
-    numbers = (0.01, 0.02) if answer.gradient else ()
-    results, kept = [], answer.shared
-    for answer.shared in (kept - {name}, kept):
-        with contextlib.suppress(Settled):
-            results.append(answer(*_start(Problem(6, 5, 2, 12, numbers)), 12, *numbers))
-    return len(results) < 2 or not all(map(np.array_equal, *results))
 
 
 def _as_the_handout_calls(answer):
@@ -471,9 +466,7 @@ def _as_the_handout_calls(answer):
         raise Settled(_right(answer, label, f"{label}."))
 
 
-# --------------------------------------------------------------------------
-# 2. Measured, and 3. looked up among the mistakes
-# --------------------------------------------------------------------------
+# ---- 2. Measured, and 3. looked up among the mistakes
 
 STEPS = {  # of P, without the 2 and the regularization, that are not the gradient's
     "entries with R <= 0 skipped": lambda R, P, Q: ((R - P @ Q.T) * (R > 0)) @ Q,
@@ -540,7 +533,11 @@ def _measured_gradient(answer):
         length, counts = pulls[0].mean(), pulls[1] / pulls[0]
         whole = np.maximum(np.round(counts), 1)
         ratio = 2 * np.linalg.norm(twice[0]) / np.linalg.norm(moves[0])
-        batches = min(whole) == 1 or tolerance > 0.1 or (abs(length - 1) < tolerance and whole[0] != whole[1])
+        batches = (
+            min(whole) == 1
+            or tolerance > 0.1
+            or (abs(length - 1) < tolerance and whole[0] != whole[1])
+        )
         close = np.allclose([*pulls[0] / length, *counts], [1, 1, *whole], rtol=tolerance)
         if batches and close and ratio > 1.1 and _reaches_the_optimum(answer, whole, length):
             if abs(ratio - 2) > 0.01 and tolerance < 0.1:
@@ -556,7 +553,7 @@ def _measured_gradient(answer):
     raise _gradient_mistake(answer, start, moves, twice, pulls)
 
 
-def _reaches_the_optimum(answer, counts, length=1.0):
+def _reaches_the_optimum(answer, counts, length=1.0, steps=1000):
     """Run for long, and compare the objective with its optimum: soft-thresholded singular values.
 
     Cai, Candes and Shen (2010), SIAM Journal on Optimization 20(4), 1956-1982.
@@ -567,7 +564,7 @@ def _reaches_the_optimum(answer, counts, length=1.0):
     R, P, Q = (U * sizes) @ V.T, rng.rand(5, 2), rng.rand(4, 2)
     beta = 1 / np.sqrt(np.prod(counts))  # each singular value shrinks by half of this root
     for alpha in (0.01, 0.05):
-        X, Y = answer(R, P, Q, 1000, min(alpha / length, 1.0), beta)
+        X, Y = answer(R, P, Q, steps, min(alpha / length, 1.0), beta)
         weights = beta * (counts[0] * np.sum(X**2) + counts[1] * np.sum(Y**2))
         if np.sum((R - X @ Y.T) ** 2) + weights / 2 < 1.05 * np.sum(0.25 + (sizes - 0.5)):
             return True
@@ -592,7 +589,8 @@ def _gradient_mistake(answer, start, moves, twice, pulls):
     down = (R - P @ Q.T) @ Q
     if np.sum(moves[0] * down) > 0.5 * np.linalg.norm(moves[0]) * np.linalg.norm(down):
         if same([2 * X for X in _moves(answer, start, alpha=2e-5)]):
-            return _wrong("alpha ignored")
+            soon = _reaches_the_optimum(answer, np.ones(2), steps=20)
+            return _wrong("another method" if soon else "alpha ignored")
     what = "the step of P does not go down the gradient"
     if pulls is not None:
         for label, shows in SLIPS.items():

@@ -274,12 +274,12 @@ ANSWERS = [  # check, answer, kind, label
     (MF, lambda *a: batch()(*a)[0], wrong, "no pair of factors"),
     (MF, lambda *a: print(batch()(*a)), wrong, "no pair of factors"),
     (MF, two_features, wrong, "K hard-coded"),
-    (MF, with_steps(lambda n: 1), wrong, "steps ignored"),
+    (MF, with_steps(lambda n: 1), wrong, "stops early"),
     (MF, with_steps(lambda n: 100), wrong, "steps ignored"),
     (MF, with_steps(lambda n: n + 1), wrong, "steps ignored"),
     (MF, with_steps(lambda n: n - 1), wrong, "steps ignored"),
     (MF, with_steps(lambda n: min(n, 101)), wrong, "stops early"),
-    (MF, reversed_test, wrong, "steps ignored"),
+    (MF, reversed_test, wrong, "stops early"),
     (MF, stepwise(lambda alpha, step: 0.002), wrong, "alpha ignored"),
     (MF, lambda *a: a[1:3], wrong, "the start comes back"),
     (MF, lambda *a: [X * np.nan for X in batch()(*a)], wrong, "not finite"),
@@ -294,11 +294,11 @@ ANSWERS = [  # check, answer, kind, label
     (MU, update(lambda X, top, bottom: X * top / np.maximum(bottom, 1e-16)), right, "P first"),
     (MU, update(lambda X, top, bottom: X * (top / bottom + 1e-5)), right, "P first"),
     (MU, mf.multiplicative_update, right, "P first"),
-    (MU, lambda R, P, Q, n: update()(R.T, Q, P, n)[::-1], right, "Q first"),
+    (MU, lambda R, P, Q, steps: update()(R.T, Q, P, steps)[::-1], right, "Q first"),
     (MU, entry_by_entry, right, "feature by feature"),
     (MU, simultaneous, note, "both from the old values"),
     (MU, normalised, note, "scaled otherwise"),
-    (MU, lambda R, P, Q, n: update(enough=0.5)(R, P, Q, n), note, "stops early"),
+    (MU, update(enough=0.5), note, "stops early"),
     (MU, in_place(update()), note, "changes its arguments"),
     (MU, kullback_leibler, wrong, "another method"),
     (MU, update(lambda X, top, bottom: X * np.sqrt(top / bottom)), wrong, "another method"),
@@ -308,7 +308,7 @@ ANSWERS = [  # check, answer, kind, label
     (MU, update(lambda X, top, bottom: X + top - bottom), wrong, "additive step"),
     (MU, update(lambda X, top, bottom: top / bottom), wrong, "old factor missing"),
     (MU, lambda R, P, Q, n: (P, update()(R, P, Q, n)[1]), wrong, "one factor never changes"),
-    (MU, update(most=1), wrong, "steps ignored"),
+    (MU, update(most=1), wrong, "stops early"),
     (MU, lambda R, P, Q, n: update()(R, P, Q, 5000), wrong, "steps ignored"),
     (MU, lambda R, P, Q, n: update()(R, P, Q, n + 1), wrong, "steps ignored"),
     (MU, stale, wrong, "stale factors"),
@@ -442,7 +442,9 @@ class TestNotAttempted:
     def test_whatever_is_calculated_is_an_attempt(self, f, line):
         source = inspect.getsource(f)
         assert checks.is_blank(source)
-        assert not checks.is_blank(source.replace("        return", f"        {line}\n        return"))
+        assert not checks.is_blank(
+            source.replace("        return", f"        {line}\n        return")
+        )
 
 
 def test_prints_warnings_and_random_numbers_stay_apart(capsys, recwarn):

@@ -6,6 +6,7 @@ taken for a verdict on the numbers. It reads requests and writes replies, a line
 """
 
 import __future__
+
 import ast
 import base64
 import builtins
@@ -234,9 +235,9 @@ class Nothing:
         self.error = error
 
     def __getattr__(self, name):
-        if self.error and not name.startswith("__"):
-            raise self.error
-        return lambda *args, **kwargs: None
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self() or self
 
     def __call__(self, *args, **kwargs):
         if self.error:
@@ -315,6 +316,15 @@ def source_of(node):
 # --------------------------------------------------------------------------
 
 
+def undefined(error):
+    if isinstance(error, ImportError):
+        text = f"it needs {error.name}, which is not installed here."
+        return Fault("no verdict", f"needs {error.name}", text)
+    label = type(error).__name__
+    text = f"it cannot be defined: {label}: {error}"
+    return error if isinstance(error, Fault) else Fault("wrong", label, text)
+
+
 class Server:
     def define(self, name, cells):
         """Define the answer; return what there is to know about it before it is called."""
@@ -326,24 +336,20 @@ class Server:
             flags = __future__.annotations.compiler_flag
         chosen = select(statements, name)
         scope, errors = define(chosen, flags)
-        if name not in scope:
-            error = errors.get(name, fault)
-            if isinstance(error, Fault):
-                raise error
-            label = type(error).__name__
-            raise Fault("wrong", label, f"it cannot be defined: {label}: {error}")
+        if name not in scope or isinstance(scope[name], Nothing):
+            raise undefined(errors.get(name, fault))
+        if not callable(scope[name]):
+            raise Fault("wrong", "not a function", f"{name} is not a function.")
         self.f, self.files = scope[name], {node.file for node in chosen}
         self.scope = scope
         self.shared = SHARED & loaded(chosen) & set().union(*map(bound, statements)) - scope.keys()
         Faces.fetched = False
-        try:
-            parameters = inspect.signature(self.f).parameters.values()
-        except (TypeError, ValueError):
-            parameters = None
+        parameters = None
+        with contextlib.suppress(TypeError, ValueError):
+            known = inspect.signature(self.f).parameters.values()
+            parameters = [[x.name, int(x.kind), *plain(x.default)] for x in known]
         return {
-            "callable": callable(self.f),
-            "parameters": parameters
-            and [[x.name, int(x.kind), x.default is x.empty, plain(x.default)] for x in parameters],
+            "parameters": parameters,
             "shared": sorted(self.shared),
             "source": "\n\n".join(map(source_of, chosen)),
         }
@@ -371,8 +377,10 @@ class Server:
         return {"kind": kind, "factors": factors, "changed": changed, "fetched": Faces.fetched}
 
 
-def plain(value):
-    return value if isinstance(value, (int, float, str, type(None))) else repr(value)[:100]
+def plain(default):
+    if default is inspect.Parameter.empty:
+        return []
+    return [default if isinstance(default, (int, float, str, type(None))) else repr(default)[:99]]
 
 
 def encoded(value):

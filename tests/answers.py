@@ -204,7 +204,7 @@ def bound(node):
 
 
 def calls(node):
-    """Whether this calls an answer, which takes long, such as ``P, Q = matrix_factorization(...)``."""
+    """Whether this calls an answer, ``P, Q = matrix_factorization(...)``, which takes long."""
     return not isinstance(node, DEFINITIONS) and any(
         isinstance(x, ast.Call) and isinstance(x.func, ast.Name) and x.func.id in CHECKS
         for x in ast.walk(node)
@@ -365,7 +365,7 @@ class Server:
         try:
             result = self.f(*args, **kwargs)
         except BaseException as error:
-            place = max((place_of(error, file) for file in self.files), key=len)
+            place = place_of(error, *self.files)
             reply = {"error": [type(error).__name__, str(error)[:500], place]}
             if isinstance(error, ImportError):
                 reply["module"] = error.name or str(error)[:100]

@@ -266,6 +266,7 @@ ANSWERS = [  # check, answer, kind, label
     (MF, batch(beta_Q=-1), wrong, "sign of beta"),
     (MF, batch(beta_P=0, beta_Q=0), wrong, "beta ignored"),
     (MF, batch(beta_Q=0), wrong, "beta ignored"),
+    (MF, lambda *a: batch()(*a[:6], 0.02), wrong, "beta ignored"),
     (MF, batch(beta_P=2, beta_Q=2), wrong, "beta counted again"),
     (MF, batch(data=1), wrong, "2 missing"),
     (MF, batch(data_Q=1), wrong, "2 missing"),

@@ -1,6 +1,5 @@
 """Define a student's answer and serve calls of it, in a process of its own.
 
-
 What is parsed, imported and run here is the student's, so nothing that this process says is
 taken for a verdict on the numbers. It reads requests and writes replies, a line of JSON each.
 """
@@ -29,7 +28,8 @@ CHECKS = {
     "matrix_factorization": check_matrix_factorization,
     "mf_multiplicative_update": check_multiplicative_update,
 }
-SHARED = set("RPQKNM")  # names of the notebook's cells that the caller knows the values of
+SHARED = {"N": 100, "M": 256, "K": 2}  # the notebook's names, of which the caller knows the values
+SHARED |= {"R": np.ones((100, 256)), "P": np.ones((100, 2)), "Q": np.ones((256, 2))}
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 BLOCKS = ("body", "handlers", "orelse", "finalbody")
@@ -39,9 +39,7 @@ class Fault(Exception):
     """Why there is nothing to call: kind, label and text of a verdict."""
 
 
-# --------------------------------------------------------------------------
-# From cells to statements
-# --------------------------------------------------------------------------
+# ---- From cells to statements
 
 
 def read(cells, name):
@@ -50,11 +48,11 @@ def read(cells, name):
     faults = [Fault("no verdict", "not found", f"no cell defines a function {name}.")]
     for number, cell in enumerate(cells):
         file = f"<cell {number + 1}>"
-        source = without_magics(cell)
+        source = readable(cell)
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         for part in parts(source):
             try:
-                nodes = parsed(part)
+                nodes = ast.parse(part).body
             except (SyntaxError, ValueError) as error:
                 if re.search(rf"^\s*(async\s+)?def\s+{name}\b", part, re.M):
                     line = getattr(error, "lineno", 0)
@@ -75,7 +73,7 @@ def read(cells, name):
 def parts(source):
     """Return the source; if Python cannot read it, what begins at the margin, each on its line."""
     try:
-        parsed(source)
+        ast.parse(source)
         return [source]
     except (SyntaxError, ValueError):
         starts = [x.start() for x in re.finditer(r"^(def|class|import|from|@)\b", source, re.M)]
@@ -83,44 +81,19 @@ def parts(source):
         return ["\n" * source[:a].count("\n") + source[a:b] for a, b in zip([0, *starts], ends)]
 
 
-def parsed(source):
-    """Return the statements, where the handout's blank loop counts as one."""
-    try:
-        return ast.parse(source).body
-    except IndentationError as error:
-        mended = ast.parse(with_pass(source, error)).body
-        if any(has_idle_loop(node) and not blank(node) for node in mended):
-            raise
-        return mended
-
-
-def with_pass(source, error):
-    """Put ``pass`` into each loop that has only a comment in it, up to the ``return``."""
-    for _ in range(source.count("for")):
-        lines = source.splitlines()
-        try:
-            ast.parse(source)
-            break
-        except IndentationError as trouble:
-            loop = re.search(r"after 'for' statement on line (\d+)", trouble.msg)
-            if not loop or not re.match(r"\s*return\b", lines[trouble.lineno - 1]):
-                raise error from None
-            lines[int(loop[1]) - 1] += " pass"
-        source = "\n".join(lines)
-    return source
-
-
-def without_magics(source):
-    """Return plain Python: magics, shell lines and questions do nothing."""
+def readable(source):
+    """Return plain Python: magics, shell lines and questions do nothing, nor a blank loop."""
     source = "\n".join(source.replace("\0", " ").splitlines())
     with contextlib.suppress(SyntaxError, ValueError):
         ast.parse(source)
         return source
     source = re.sub(r"\A((?:[ \t]*(?:#.*)?\n)*)%%.*", r"\1", source)
-    plain = re.sub(r"^([ \t]*)([%!].*|.*\?)$", r"\1pass", source, flags=re.M)
-    plain = re.sub(r"^([ \t]*\w+\s*=)\s*[!%].*", r"\1 None", plain, flags=re.M)
-    margin = re.match(r"(?:[ \t]*\n)*([ \t]*)", plain)[1]
-    return re.sub(rf"^{margin}", "", plain, flags=re.M)
+    source = re.sub(r"^([ \t]*)([%!].*|.*\?)$", r"\1pass", source, flags=re.M)
+    source = re.sub(r"^([ \t]*\w+\s*=)\s*[!%].*", r"\1 None", source, flags=re.M)
+    margin = re.match(r"(?:[ \t]*\n)*([ \t]*)", source)[1]
+    source = re.sub(rf"^{margin}", "", source, flags=re.M)
+    comments_only = r"^([ \t]*)(for\b.*:)(?=[ \t]*(#.*)?(\n[ \t]*(#.*)?)*\n\1return\b)"
+    return re.sub(comments_only, r"\1\2 pass", source, flags=re.M)
 
 
 def blank(node):
@@ -129,16 +102,7 @@ def blank(node):
     return is_blank(ast.unparse(node))
 
 
-def has_idle_loop(node):
-    return any(
-        isinstance(x, ast.For) and all(isinstance(s, ast.Pass) for s in x.body)
-        for x in ast.walk(node)
-    )
-
-
-# --------------------------------------------------------------------------
-# The statements that an answer needs
-# --------------------------------------------------------------------------
+# ---- The statements that an answer needs
 
 
 def select(statements, name):
@@ -164,7 +128,7 @@ def select(statements, name):
         chosen = reduced(early, needed)
         for missing, cell in cells.items():
             chosen += reduced([node for node in late if node.cell == cell], {missing})
-        more = loaded(chosen) - needed - SHARED
+        more = loaded(chosen) - needed - SHARED.keys()
         if not more:
             return chosen
         needed |= more
@@ -223,9 +187,7 @@ def loaded(statements):
     return names
 
 
-# --------------------------------------------------------------------------
-# Running them
-# --------------------------------------------------------------------------
+# ---- Running them
 
 
 class Nothing:
@@ -271,12 +233,12 @@ def without_faces(real_import):
     return importing
 
 
-def define(statements, flags):
+def define(statements, flags, shared):
     """Run each statement, those that fail once more when the others are done.
 
     Returns the names and, for what could not be done, the errors.
     """
-    scope = {"__name__": "__main__", "get_ipython": Nothing}
+    scope = {"__name__": "__main__", "get_ipython": Nothing, **{x: SHARED[x] for x in shared}}
     errors, latest = {}, {}
     todo = list(enumerate(statements))
     while todo:
@@ -311,9 +273,7 @@ def source_of(node):
     return "".join(lines[first - 1 : node.end_lineno]).rstrip()
 
 
-# --------------------------------------------------------------------------
-# Serving calls
-# --------------------------------------------------------------------------
+# ---- Serving calls
 
 
 def undefined(error):
@@ -335,14 +295,13 @@ class Server:
         if any(isinstance(x, ast.ImportFrom) and x.module == "__future__" for x in statements):
             flags = __future__.annotations.compiler_flag
         chosen = select(statements, name)
-        scope, errors = define(chosen, flags)
+        self.shared = SHARED.keys() & loaded(chosen) & set().union(*map(bound, statements))
+        scope, errors = define(chosen, flags, self.shared)
         if name not in scope or isinstance(scope[name], Nothing):
             raise undefined(errors.get(name, fault))
         if not callable(scope[name]):
             raise Fault("wrong", "not a function", f"{name} is not a function.")
-        self.f, self.files = scope[name], {node.file for node in chosen}
-        self.scope = scope
-        self.shared = SHARED & loaded(chosen) & set().union(*map(bound, statements)) - scope.keys()
+        self.f, self.scope, self.files = scope[name], scope, {node.file for node in chosen}
         Faces.fetched = False
         parameters = None
         with contextlib.suppress(TypeError, ValueError):
@@ -359,7 +318,9 @@ class Server:
         args, kwargs = [decoded(x) for x in args], {k: decoded(v) for k, v in kwargs.items()}
         arrays = [x for x in [*args, *kwargs.values()] if isinstance(x, np.ndarray)]
         before = [x.copy() for x in arrays]
-        self.scope.update({name: decoded(shared.get(name)) for name in self.shared})
+        self.scope.update(
+            (x, decoded(y) if y is not None else SHARED[x]) for x, y in shared.items()
+        )
         np.random.seed(0)
         random.seed(0)
         try:
@@ -401,17 +362,12 @@ def decoded(value):
 
 def limit(memory):
     """Bound memory, files and processes where the system can, and refuse the network."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
+    with contextlib.suppress(ImportError):
         import resource
 
-        bounds = {"AS": int(memory * 2**30), "FSIZE": 2**28, "CORE": 0}
-        if os.getuid():
-            bounds["NPROC"] = 2000
-        for name, bound_ in bounds.items():
-            which = getattr(resource, f"RLIMIT_{name}")
-            most = resource.getrlimit(which)[1]
-            size = bound_ if most == resource.RLIM_INFINITY else min(bound_, most)
-            resource.setrlimit(which, (size, size))
+        for name, most in dict(AS=int(memory * 2**30), FSIZE=2**28, CORE=0, NPROC=2000).items():
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
     def refuse(event, args):
         if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):

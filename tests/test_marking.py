@@ -102,6 +102,7 @@ FOUND = {
         "STEPS = 5\nA = STEPS / 2500",
         RIGHT.replace("500", "STEPS").replace("0.002", "A"),
     ],
+    "a default from the notebook": ["K = len(Q)", RIGHT.replace("K, steps", "K=K, steps")],
     "annotated": [
         "import numpy as np",
         RIGHT.replace("(R, P, Q,", "(R: np.ndarray, P, Q,").replace("0.02):", "0.02) -> tuple:"),
@@ -153,7 +154,7 @@ NOT_JUDGED = {
     "open bracket": (["\n\n%pylab\n" + OPEN], "wrong", "SyntaxError, line 7 of the cell"),
     "after a magic": (["%%time\n" + OPEN], "wrong", "SyntaxError, line 5 of the cell"),
     "not indented": ([UNINDENTED], "wrong", "IndentationError, line 5 of the cell"),
-    "half done": ([HALF_DONE], "wrong", "IndentationError, line 7 of the cell"),
+    "half done": ([HALF_DONE], "wrong", "one factor never changes"),
     "a module that is missing": ([f"from missing import {MF}"], "no verdict", "needs missing"),
     "a name that is missing": ([f"{MF} = my_mf"], "wrong", "NameError"),
     "ends the program": ([HEAD + "    raise SystemExit"], "wrong", "SystemExit"),

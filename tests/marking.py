@@ -301,15 +301,25 @@ class Process:
             env=environment,
             start_new_session=True,
         )
-        self.lines = queue.Queue(1000)
-        threading.Thread(target=self.listen, args=[self.process.stdout], daemon=True).start()
+        self.lines = queue.Queue(20)
+        threading.Thread(
+            target=self.listen, args=[self.process.stdout, self.lines], daemon=True
+        ).start()
         self.running.add(self)
 
-    def listen(self, stream):
-        with contextlib.suppress(OSError, ValueError):
-            for line in iter(partial(stream.readline, 2**25), b""):
-                self.lines.put(line)
-        self.lines.put(b"")
+    def listen(self, stream, lines):
+        with stream, contextlib.suppress(OSError, ValueError):
+            for line in iter(partial(stream.readline, 2**22), b""):
+                lines.put(line)
+        lines.put(b"")
+
+    def heard(self, process):
+        """Return the next line, or nothing once the process has ended, whoever holds its pipe."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self.lines.get(timeout=0.2)
+            if process.poll() is not None:
+                return b""
 
     def stop(self):
         process, self.process = self.process, None
@@ -317,29 +327,28 @@ class Process:
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
             process.wait()
-            for stream in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    stream.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             self.running.discard(self)
 
     def ask(self, what, **details):
         """Return the reply, a dictionary; whatever else is written in its place is left aside."""
         if self.process is None:
             self.start()
-        self.number += 1
+        process, self.number = self.process, self.number + 1
         now = time.monotonic()
         seconds = max(0.0, min(self.limit / 3, self.end - now))
         timer = threading.Timer(seconds, self.stop)
         timer.start()
         try:
-            self.process.stdin.write(json.dumps([self.number, what, details]).encode() + b"\n")
-            self.process.stdin.flush()
-            while line := self.lines.get(timeout=seconds + 5):
+            process.stdin.write(json.dumps([self.number, what, details]).encode() + b"\n")
+            process.stdin.flush()
+            while line := self.heard(process):
                 with contextlib.suppress(ValueError, TypeError, RecursionError):
                     number, reply = json.loads(line)
                     if number == self.number and isinstance(reply, dict):
                         return reply
-        except (OSError, ValueError, AttributeError, queue.Empty):  # it was ended meanwhile
+        except (OSError, ValueError):  # it was ended meanwhile
             pass
         finally:
             timer.cancel()

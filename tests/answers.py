@@ -206,6 +206,8 @@ class Nothing:
             raise self.error
         return self
 
+    __getitem__ = __iter__ = __enter__ = __call__
+
 
 class Faces(dict):
     """What stands for the photographs, which are not fetched while marking."""
@@ -238,7 +240,8 @@ def define(statements, flags, shared):
 
     Returns the names and, for what could not be done, the errors.
     """
-    scope = {"__name__": "__main__", "get_ipython": Nothing, **{x: SHARED[x] for x in shared}}
+    scope = {"__name__": "__main__", "get_ipython": Nothing, "display": Nothing()}
+    scope.update((name, SHARED[name]) for name in shared)
     errors, latest = {}, {}
     todo = list(enumerate(statements))
     while todo:
@@ -264,6 +267,8 @@ def define(statements, flags, shared):
             for node in decorated:  # such as @njit, where there is no numba
                 node.decorator_list = []
         todo = failed
+    for name in errors.keys() - scope.keys():
+        scope[name] = Nothing(errors[name])
     return scope, errors
 
 

@@ -212,14 +212,18 @@ def sorted_out(found):
     """
     rows = [x for x in found if x.cells or x.fault]
     here = Counter(place_of(row.name) for row in rows)
+    notebooks = Counter(place_of(x.name) for x in rows if not x.name.lower().endswith(".py"))
     beside, alone, left = {}, {}, []
-    for file in (x for x in found if not (x.cells or x.fault)):
+    for file in found:
         place = folder, student = place_of(file.name)
-        if file.content is not None:
+        is_module = file.name.lower().endswith(".py")
+        if file.content is not None and (not file.cells or (is_module and notebooks[place] == 1)):
             own = CANVAS.sub("", file.name.rpartition("/")[2], count=1)
             beside.setdefault(place, {})[own] = file.content
+        if file.cells or file.fault:
+            continue
         above = [(x.as_posix(), "") for x in PurePosixPath(file.name).parents if x.name]
-        helper = file.content is not None and file.name.lower().endswith(".py")
+        helper = file.content is not None and is_module
         if (here[place] and (student or helper)) or any(here[x] == 1 for x in above):
             left.append(file.name)
         else:

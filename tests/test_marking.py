@@ -103,6 +103,7 @@ FOUND = {
         RIGHT.replace("500", "STEPS").replace("0.002", "A"),
     ],
     "a default from the notebook": ["K = len(Q)", RIGHT.replace("K, steps", "K=K, steps")],
+    "with display, as notebooks have it": [RIGHT.replace(STEP, STEP + "        display(E)\n")],
     "annotated": [
         "import numpy as np",
         RIGHT.replace("(R, P, Q,", "(R: np.ndarray, P, Q,").replace("0.02):", "0.02) -> tuple:"),
@@ -156,6 +157,18 @@ NOT_JUDGED = {
     "not indented": ([UNINDENTED], "wrong", "IndentationError, line 5 of the cell"),
     "half done": ([HALF_DONE], "wrong", "one factor never changes"),
     "a module that is missing": ([f"from missing import {MF}"], "no verdict", "needs missing"),
+    "a missing module in an annotation": (
+        ["from missing import Float", RIGHT.replace("(R,", "(R: Float['N M'],")],
+        *("no verdict", "needs missing"),
+    ),
+    "what a missing module makes": (
+        [
+            "import missing",
+            "bar = missing.bar()",
+            RIGHT.replace("E = R", "bar.on()\n        E = R"),
+        ],
+        *("no verdict", "needs missing"),
+    ),
     "a name that is missing": ([f"{MF} = my_mf"], "wrong", "NameError"),
     "ends the program": ([HEAD + "    raise SystemExit"], "wrong", "SystemExit"),
 }
@@ -266,6 +279,26 @@ def test_every_student_of_a_folder_has_a_row(tmp_path):
         **dict.fromkeys(
             ["a/helper.py", "a/pictures/one.png", "d/week5.html", "lee_12_35_report.pdf"], "other"
         ),
+    }
+
+
+def test_what_is_handed_in_beside_a_notebook_is_at_hand(tmp_path):
+    for name, content in (
+        ("a/week5.ipynb", "from mine import *"),
+        ("a/mine.py", RIGHT),
+        ("a/steps.py", "n = 1"),
+        ("lee_12_34_week5.ipynb", RIGHT),
+        ("lee_12_35_steps.py", "n = 2"),
+        ("mo_13_36_week5.ipynb", RIGHT),
+    ):
+        write(tmp_path / name, content)
+    rows, _ = marking.sorted_out(list(marking.find(tmp_path)))
+    beside = {row.name: sorted(row.beside) for row in rows}
+    assert beside == {
+        "a/mine.py": ["mine.py", "steps.py"],
+        "a/week5.ipynb": ["mine.py", "steps.py"],
+        "lee_12_34_week5.ipynb": ["steps.py"],
+        "mo_13_36_week5.ipynb": [],
     }
 
 

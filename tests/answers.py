@@ -350,7 +350,9 @@ def plain(default):
 
 
 def encoded(value):
-    """Return a matrix as its shape and bytes, anything else as the name of its type."""
+    """Return a matrix as its shape and bytes, numbers as they are, else the name of the type."""
+    if value is None or type(value) in (int, float):
+        return value
     try:
         x = np.array(value.detach() if hasattr(value, "detach") else value, float)
         data = base64.b64encode(np.ascontiguousarray(x, "<f8").tobytes()).decode()

@@ -18,7 +18,6 @@ import math
 import os
 import queue
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +48,8 @@ EXPORT_ROOM = {"files": 5000, "bytes": 250 * FILE_LIMIT}  # of a zip with submis
 ZIP_ROOM = {"files": 500, "bytes": 5 * FILE_LIMIT}  # of a zip in it, with all zips in that
 CANVAS = re.compile(r"(\w+?_(?:LATE_)?\d+)_\d+_")  # student, file
 AT_A_TIME = 2
+KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of the environment
+NOWHERE = "http://127.0.0.1:9"  # where nobody answers
 RIGHT = (CORRECT, NOTED)
 KINDS = (*RIGHT, WRONG, "not attempted", "no verdict")
 COLUMNS = ["submission", "exercise 1", "label 1", "remark 1", "exercise 2", "label 2", "remark 2"]
@@ -267,16 +268,6 @@ def apart():
     return []
 
 
-@functools.cache
-def fonts():
-    """Return Matplotlib's list of fonts, which takes it long to make."""
-    with contextlib.suppress(Exception):
-        import matplotlib
-
-        return list(Path(matplotlib.get_cachedir()).glob("fontlist-*.json"))
-    return []
-
-
 class Process:
     """Serves the calls of a submission's answers, and is ended when it takes too long."""
 
@@ -288,14 +279,10 @@ class Process:
         self.process, self.number, self.end = None, 0, 0
 
     def start(self):
-        keeps = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")
-        environment = {name: os.environ[name] for name in keeps if name in os.environ}
-        for name in ("HOME", "USERPROFILE", "TMPDIR", "TEMP", "MPLCONFIGDIR"):
-            environment[name] = self.folder
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            environment[name] = "http://127.0.0.1:9"  # where nobody answers
-        environment.update(MPLBACKEND="agg", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-        environment.update(PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
+        environment = {x: os.environ[x] for x in KEPT if x in os.environ}
+        environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP"), self.folder)
+        environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOWHERE)
+        environment |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         self.process = subprocess.Popen(
             [*apart(), sys.executable, answers.__file__, str(self.memory), str(ROOT)],
             stdin=subprocess.PIPE,
@@ -395,9 +382,9 @@ class Proxy:
         try:
             reply = self.process.ask(
                 "call",
-                args=[encoded(x) for x in args],
-                kwargs={name: encoded(x) for name, x in kwargs.items()},
-                shared={x: encoded(y) for x, y in self.__globals__.items()},
+                args=[answers.encoded(x) for x in args],
+                kwargs={name: answers.encoded(x) for name, x in kwargs.items()},
+                shared={x: answers.encoded(y) for x, y in self.__globals__.items()},
             )
         except Settled as settled:
             self.ended = settled
@@ -423,10 +410,6 @@ def something(kind):
     return type(plain(kind, 60), (), {})()
 
 
-def encoded(value):
-    return answers.encoded(value) if isinstance(value, np.ndarray) else value
-
-
 def decoded(value):
     """Return an array, or a list of numbers; what is neither, as something of that type."""
     try:
@@ -445,8 +428,6 @@ def judged(submission, option):
         for name, content in itertools.islice(submission.beside.items(), 100):
             if re.fullmatch(r"\w[\w. -]*", name):
                 Path(folder, name).write_bytes(content)
-        for font in fonts():
-            shutil.copy(font, folder)
         process = Process(submission, folder, option)
         for name, check in CHECKS.items():
             source = ""

@@ -1,4 +1,4 @@
-"""Matrix factorization: the functions behind ``week5_tutorial.ipynb``.
+"""Matrix factorization: what ``week5_tutorial.ipynb`` calls.
 
 From the top: getting faces, looking, the error, gradient descent, the same online, multiplicative
 updates, HALS, and what these four share. All four take and return
@@ -17,9 +17,9 @@ raises        ValueError: shapes do not fit, or a number is out of range; TypeEr
               FloatingPointError: the factors grow beyond all bounds; names the step and ``alpha``
 
 and say only what is their own. Once ``R`` is checked, all but ``sgd`` ask it only for ``R @ Q`` and
-``R.T @ P``, so it may be a ``numpy.memmap``, a SciPy sparse matrix (both of the factors' dtype, or
-they are converted in memory) or a Dask array. These products read ``R`` twice and make ``4 N M K``
-operations; the rest of a step makes ``4 (N + M) K**2``, in ``hals`` ``(1 + inner) / 2`` times that.
+``R.T @ P``, ``4 N M K`` operations, so it may be a ``numpy.memmap``, a SciPy sparse matrix (both of
+the factors' dtype, or they are converted in memory) or a Dask array. The rest of a step makes
+``4 (N + M) K**2`` operations, in ``hals`` ``(1 + inner) / 2`` times that.
 """
 
 import base64
@@ -42,7 +42,7 @@ import numpy as np
 __version__ = "1.2"
 
 
-# Getting faces -----------------------------------------------------------------------------------
+# Getting faces --------------------------------------------------------
 OLIVETTI = "Olivetti faces"
 _CACHE = "olivetti_py3.pkz"  # scikit-learn's name for its copy
 _URL = "https://ndownloader.figshare.com/files/5976027"
@@ -53,19 +53,19 @@ def fetch_faces(timeout=15.0):
     """Return the Olivetti faces or, where they cannot be had, 100 others and a warning.
 
     Tried in turn: scikit-learn's copy, a file ``olivettifaces.mat`` beside it, the download, and
-    Labeled Faces in the Wild (Huang et al., 2007), of which scikit-image ships some. Nothing that
-    is there already is overwritten or deleted.
+    what scikit-image ships of Labeled Faces in the Wild (Huang et al., 2007). Nothing that is there
+    already is overwritten or deleted.
 
     Parameters
     ----------
     timeout : float, default 15.0
-        Seconds to wait for the download, greater than 0.
+        Seconds to wait for the download, more than 0.
 
     Returns
     -------
     sklearn.utils.Bunch
-        ``name``; ``images``, shape (400, 64, 64) or (100, 25, 25), grey values in [0, 1]; ``data``,
-        one image a row; ``target``, who it is, or None where that is not known; ``DESCR``.
+        ``name``, ``images`` (400 or 100 squares of grey values in [0, 1]), ``data`` (one image a
+        row), ``target`` (who it is, or None) and ``DESCR``.
     """
     timeout = _number("timeout", timeout, positive=True)
     folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
@@ -86,14 +86,14 @@ def fetch_faces(timeout=15.0):
             troubles.append(f"{name} failed ({type(error).__name__}: {error})")
             continue
         if troubles:
-            said = f"These are the Olivetti faces, but {', and '.join(troubles)}"
-            warnings.warn(said, stacklevel=2)
+            warnings.warn(
+                "These are the Olivetti faces, but " + " and ".join(troubles), stacklevel=2
+            )
         return faces
     warnings.warn(
-        f"The Olivetti faces cannot be had: {', and '.join(troubles)}. Instead you have 100 faces "
-        "of Labeled Faces in the Wild, which come with scikit-image: everything runs, but the "
-        "numbers differ from those in the text. For the Olivetti faces, try again later, or save "
-        f"{_URL} as {file} and run this again",
+        f"The Olivetti faces cannot be had: {' and '.join(troubles)}. Instead there are 100 of "
+        "Labeled Faces in the Wild, which come with scikit-image: everything runs, but the numbers "
+        f"differ from the text's. Try again later, or save {_URL} as {file} and run this again",
         stacklevel=2,
     )
     return _other_faces()
@@ -118,8 +118,8 @@ def _downloaded(scratch, timeout):
         except Exception as error:
             outcome.set_exception(error)
 
-    # A thread, since no time-out of urllib's bounds a server that sends a byte a second;
-    # it may outlive the call, as does this filter for what it says then
+    # A thread, since no time-out of urllib's bounds a server that sends a byte a second. It may
+    # outlive the call, as does this filter
     warnings.filterwarnings("ignore", "Retry downloading", module="sklearn")
     thread = threading.Thread(target=work, daemon=True)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -161,9 +161,8 @@ def _other_faces():
     return Bunch(name=name, images=images, data=images.reshape(100, -1), target=None, DESCR=about)
 
 
-# Looking -----------------------------------------------------------------------------------------
+# Looking --------------------------------------------------------------
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
-_LINES = ["-", "--", "-.", ":"]
 
 
 def show_figure(figure, text):
@@ -176,8 +175,7 @@ def show_figure(figure, text):
     close(figure)
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
-    about = {"alt": text, "width": width, "height": height}
-    display(data, metadata={"image/png": about}, raw=True)
+    display(data, metadata={"image/png": dict(alt=text, width=width, height=height)}, raw=True)
 
 
 def show_faces(rows, title, names=(), signed=False, each=False):
@@ -186,13 +184,11 @@ def show_faces(rows, title, names=(), signed=False, each=False):
     Parameters
     ----------
     rows : dict of str to array_like, or array_like
-        Each value is a stack of flattened images, shape (n, m * m); its key stands at the left.
+        Stacks of flattened images, shape (n, m * m); the keys stand at the left.
     title, names : str, sequence of str
         What stands above the figure, and above each column.
-    signed : bool, default False
-        False draws from 0 up, dark to light. True draws blue below zero and red above.
-    each : bool, default False
-        Whether each image has a scale of its own, up to its largest magnitude.
+    signed, each : bool, default False
+        Whether blue is below zero and red above; whether each image has a scale of its own.
     """
     from matplotlib import cm, colormaps, colors
     from matplotlib.figure import Figure
@@ -201,8 +197,8 @@ def show_faces(rows, title, names=(), signed=False, each=False):
     rows = {label: np.atleast_2d(np.asarray(stack, float)) for label, stack in rows.items()}
     n = max(map(len, rows.values()))
     size = min(1.5, 8.2 / n)
-    figure = Figure((n * size + 0.8, len(rows) * size + 0.45 + 0.25 * bool(names)))
-    figure.set_layout_engine("constrained")
+    height = len(rows) * size + 0.45 + 0.25 * bool(names)
+    figure = Figure((n * size + 0.8, height), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(len(rows), squeeze=False)[:, 0]
     colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_COLOURS[4])
@@ -217,12 +213,9 @@ def show_faces(rows, title, names=(), signed=False, each=False):
         axis.imshow(tiles, extent=(0, n, 0, 1), aspect=n * m / tiles.shape[1])
         axis.set(xticks=[], yticks=[], ylabel=label)
         axis.spines[:].set_visible(False)
-        text = f"values {np.nanmin(stack):.2f} to {np.nanmax(stack):.2f}"
-        if len(stack) <= 4:  # few enough to say where each is bright
-            halves = np.array_split(stack.reshape(-1, m, m), 2, axis=2)
-            means = zip(*(np.nanmean(half, axis=(1, 2)) for half in halves))
-            text += ", means left and right " + ", ".join(f"{a:.2f} {b:.2f}" for a, b in means)
-        said.append(f"{label or 'Images'}: {len(stack)} of {m} x {m} pixels, {text}.")
+        low, high = np.nanmin(stack), np.nanmax(stack)
+        size = f"{len(stack)} of {m} x {m} pixels"
+        said.append(f"{label or 'Images'}: {size}, values {low:.2f} to {high:.2f}.")
     axes[0].set_xticks(np.arange(len(names)) + 0.5, names)
     axes[0].tick_params(length=0, labeltop=True, labelbottom=False)
     if signed and not each:
@@ -232,56 +225,46 @@ def show_faces(rows, title, names=(), signed=False, each=False):
 
 
 def show_curves(curves, title, xlabel, ylabel, **axis_settings):
-    """Draw curves and horizontal levels, each with its name at its end.
+    """Draw curves and horizontal levels, named at the right in the order in which they end.
 
     Parameters
     ----------
     curves : dict of str to array_like, tuple of array_like, or float
         The heights of a curve over 0, 1, 2, ..., or (places, heights), or the height of a level.
-    title, xlabel, ylabel : str
-        What is written around them.
-    **axis_settings
+    title, xlabel, ylabel, **axis_settings
         For ``matplotlib.axes.Axes.set``, for example ``yscale="log"``.
     """
     from matplotlib.figure import Figure
 
     figure = Figure((9, 3.2), layout="constrained")
     axis = figure.subplots()
-    ends, said = [], [f"{title}: {ylabel} against {xlabel}."]
-    for (label, curve), colour, style in zip(curves.items(), 2 * _COLOURS, 3 * _LINES):
+    axis.set_prop_cycle(color=2 * _COLOURS, linestyle=3 * ["-", "--", "-.", ":"])
+    lines, said = [], [f"{title}: {ylabel} against {xlabel}."]
+    for label, curve in curves.items():
         if np.ndim(curve) == 0:
-            line = axis.axhline(curve, color="black", linestyle=":", linewidth=1)
+            lines.append(axis.axhline(curve, color="black", linestyle=":", label=label))
             said.append(f"{label}: {curve:.4g}.")
-        else:
-            x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-            mark = "o" if len(x) < 20 else ""
-            (line,) = axis.plot(x, y, color=colour, linestyle=style, marker=mark)
-            ends_and_extremes = (0, np.argmin(y), np.argmax(y), len(y) - 1)
-            points = {f"{y[i]:.4g}": f"{y[i]:.4g} at {x[i]:g}" for i in sorted(ends_and_extremes)}
-            said.append(f"{label}: {', '.join(points.values())}.")
-        ends.append((line.get_ydata()[-1], label, line))
+            continue
+        x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
+        lines += axis.plot(x, y, marker="o" if len(x) < 20 else "", label=label)
+        places = sorted((0, np.argmin(y), np.argmax(y), len(y) - 1))
+        points = {f"{y[i]:.4g}": f"{y[i]:.4g} at {x[i]:g}" for i in places}
+        said.append(f"{label}: {', '.join(points.values())}.")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
     axis.grid(alpha=0.3)
-    place = (axis.transData + axis.transAxes.inverted()).transform
-    ends.sort(key=lambda end: end[0])
-    room = 0.095 * np.arange(len(ends))
-    heights = [place((1, np.clip(y, *axis.get_ylim())))[1] for y, _, _ in ends]
-    heights = np.maximum.accumulate(heights - room) + room  # each a line above the one below
-    for height, (_, label, line) in zip(np.minimum(heights, 1 - room[::-1]), ends):
-        style = {name: getattr(line, f"get_{name}")() for name in ("color", "linestyle", "marker")}
-        axis.plot([1.01, 1.05], [height] * 2, transform=axis.transAxes, clip_on=False, **style)
-        axis.text(1.06, height, label, va="center", transform=axis.transAxes)
+    lines.sort(key=lambda line: -line.get_ydata()[-1])
+    figure.legend(handles=lines, loc="outside right center", frameon=False)
     show_figure(figure, " ".join(said))
 
 
-# The error ---------------------------------------------------------------------------------------
+# The error ------------------------------------------------------------
 def squared_error(R, P, Q):
     """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN means "not observed"."""
     R, P, Q = _fitting_matrices(R, P, Q)
     with np.errstate(over="ignore", invalid="ignore"):
         if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
             squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
-            return float(squares.sum(dtype=np.float64)) + _error_above(_product(R.T, P), P, Q)
+            return float(squares.sum(dtype=np.float64)) + _error_above(np.asarray(R.T @ P), P, Q)
         total = 0.0
         rows = max(1, 2**20 // R.shape[1])  # a block of E at a time, for data beyond memory
         for i in range(0, len(R), rows):
@@ -292,10 +275,9 @@ def squared_error(R, P, Q):
 
 
 def _error_above(RtP, P, Q):
-    """Return ``sum(E**2) - sum(R**2)`` from a product at hand; its sums are in float64."""
-    cross = np.sum(RtP * Q, dtype=np.float64)
-    both = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
-    return float(both) - 2 * float(cross)
+    """Return ``sum(E**2) - sum(R**2)``, from a product at hand; its sums are in float64."""
+    PQ_squared = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
+    return float(PQ_squared - 2 * np.sum(RtP * Q, dtype=np.float64))
 
 
 class ErrorLog:
@@ -310,7 +292,7 @@ class ErrorLog:
         self.errors.append(squared_error(self.R, P, Q))
 
 
-# Full-batch gradient descent ---------------------------------------------------------------------
+# Full-batch gradient descent ------------------------------------------
 def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
     """Factorize data of any sign by full-batch gradient descent, ``P`` first.
 
@@ -328,21 +310,21 @@ def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
 def gradient_step(R, P, Q, alpha, beta):
     """One step of :func:`gradient_descent`, without its checks."""
     keep = 1 - alpha * beta
-    EQ = _product(R, Q) - P @ (Q.T @ Q)  # E Q, but E itself is never formed
+    EQ = np.asarray(R @ Q) - P @ (Q.T @ Q)  # E Q, but E itself is never formed
     P_new = keep * P + 2 * alpha * EQ
-    EtP = _product(R.T, P_new) - Q @ (P.T @ P_new)  # the same E: it still holds the old P
+    EtP = np.asarray(R.T @ P_new) - Q @ (P.T @ P_new)  # the same E: it still holds the old P
     Q_new = keep * Q + 2 * alpha * EtP
     return P_new, Q_new
 
 
-# Online gradient descent (SGD), entry by entry ---------------------------------------------------
+# Online gradient descent (SGD), entry by entry ------------------------
 def sgd(R, P, Q, epochs, alpha, beta, callback=None):
     """Factorize a dense array by online gradient descent; NaN in ``R`` means "not observed".
 
-    An epoch visits every observed entry once, row by row and left to right. Each visit updates one
-    row of ``P`` and one row of ``Q`` from their old values, and charges ``beta``: in a full epoch
-    ``M`` times to a row of ``P``, ``N`` times to a row of ``Q``. Whole anti-diagonals are done at
-    once; the numbers are those of the double loop, to the last bit if it adds over ``K`` in order.
+    An epoch visits every observed entry once, row by row. A visit updates one row of ``P`` and one
+    of ``Q`` from their old values, and charges ``beta``: a full epoch does so ``M`` times for a row
+    of ``P``, ``N`` times for a row of ``Q``. Whole anti-diagonals are done at once; the numbers are
+    those of the double loop, to the last bit if it adds over ``K`` in order.
 
     Source: as above; for the order Lamport (1974), Communications of the ACM 17(2), 83-93.
     """
@@ -353,33 +335,24 @@ def sgd(R, P, Q, epochs, alpha, beta, callback=None):
     alpha, beta = _number("alpha", alpha, positive=True), _number("beta", beta)
     tall = R.shape[0] > R.shape[1]
     values, rates = waves(R.T if tall else R, 2 * alpha)  # the 2 of the gradient; doubling is exact
-
-    def update(P, Q):
-        if tall:  # a wave spans the shorter side, so the factors change places
-            return sgd_epoch(values, rates, Q, P, beta)[::-1]
-        return sgd_epoch(values, rates, P, Q, beta)
-
+    epoch = partial(sgd_epoch, values, rates, beta=beta)
+    update = (lambda P, Q: epoch(Q, P)[::-1]) if tall else epoch  # a wave spans the shorter side
     return _iterate(update, P, Q, epochs, callback, alpha=alpha, counted="epochs")
 
 
 def waves(R, rate):
     """Return the anti-diagonals of ``R`` as rows, and the length of the step at each entry.
 
-    ``values[t, i]`` is ``R[i, t - i]`` and ``rates[t, i]`` is ``rate``, or both are 0 where ``R``
-    is NaN or ends. Both have the shape (N + M - 1, N), with N at least 2.
+    ``values[t, i]`` is ``R[i, t - i]`` and ``rates[t, i]`` is ``rate``; both are 0 beyond ``R`` and
+    where it is NaN. Their shape is (N + M - 1, N), with N at least 2.
     """
     if len(R) == 1:  # NumPy adds up a lone column pairwise, not in order: give it a blank neighbour
         R = np.vstack([R, np.full_like(R, np.nan)])
     N, M = R.shape
-    observed = ~np.isnan(R)
-
-    def slanted(X):
-        # Pad each row by N blanks, cut the rows one entry shorter: row i slides i to the right
-        padded = np.zeros((N, M + N), R.dtype)
-        padded[:, :M] = X
-        return padded.ravel()[: N * (N + M - 1)].reshape(N, N + M - 1).T.copy()
-
-    return slanted(np.where(observed, R, 0)), slanted(np.where(observed, rate, 0))
+    t, i = np.ogrid[: N + M - 1, :N]
+    values = np.where((t >= i) & (t - i < M), R[i, np.clip(t - i, 0, M - 1)], np.nan)
+    observed = ~np.isnan(values)
+    return np.where(observed, values, 0), np.where(observed, rate, 0).astype(R.dtype)
 
 
 def sgd_epoch(values, rates, P, Q, beta):
@@ -392,7 +365,6 @@ def sgd_epoch(values, rates, P, Q, beta):
     strip = np.zeros((K, M + 2 * N - 2), P.dtype)  # Q reversed, with blanks at both ends
     strip[:, N - 1 : N - 1 + M] = Q[::-1].T
     windows = [strip[:, start : start + N] for start in reversed(range(N + M - 1))]
-
     add_up, multiply = np.add.reduce, np.multiply
     half_beta = np.array(beta / 2, P.dtype)
     pq, step, decay = map(np.empty_like, (p, PQ, PQ))  # reused by every wave
@@ -405,16 +377,15 @@ def sgd_epoch(values, rates, P, Q, beta):
         step *= rate
         PQ += step
         window[:] = q
-
     return p[:, : len(P)].T.copy(), strip[:, N - 1 : N - 1 + M][:, ::-1].T.copy()
 
 
-# Multiplicative updates --------------------------------------------------------------------------
+# Multiplicative updates -----------------------------------------------
 def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
     """Factorize non-negative data by multiplicative updates from a non-negative start, ``P`` first.
 
-    ``P`` and ``Q`` stay non-negative, a zero in the start stays zero, and ``sum(E**2)`` never
-    rises. From the same start the iterates are those of scikit-learn's ``NMF(solver="mu")``.
+    A zero in the start stays zero, and ``sum(E**2)`` never rises. From the same start the iterates
+    are those of scikit-learn's ``NMF(solver="mu")``.
 
     Source: Lee and Seung (2001), Advances in Neural Information Processing Systems 13, 556-562.
     """
@@ -424,48 +395,44 @@ def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
 
 def multiplicative_step(R, P, Q):
     """One step of :func:`multiplicative_update`, without its checks."""
-    tiny = np.finfo(
-        P.dtype
-    ).tiny  # where a denominator is 0, so is its numerator: 0 / 0 counts as 0
-    P = P * _product(R, Q) / np.maximum(P @ (Q.T @ Q), tiny)
-    Q = Q * _product(R.T, P) / np.maximum(Q @ (P.T @ P), tiny)
+    tiny = np.finfo(P.dtype).tiny  # where a denominator is 0, so is its numerator
+    P = P * np.asarray(R @ Q) / np.maximum(P @ (Q.T @ Q), tiny)
+    Q = Q * np.asarray(R.T @ P) / np.maximum(Q @ (P.T @ P), tiny)
     return P, Q
 
 
-# HALS --------------------------------------------------------------------------------------------
+# HALS -----------------------------------------------------------------
 def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
     """Factorize as :func:`multiplicative_update`, by hierarchical alternating least squares.
 
     Each column of ``P`` in turn is set to its best non-negative value while all else stands still,
-    then each column of ``Q``: so ``sum(E**2)`` never rises, a zero may leave zero, and far fewer
-    steps are needed. Columns that are zero in both factors stay zero.
+    then each column of ``Q``: ``sum(E**2)`` never rises, a zero may leave zero unless the other
+    factor's column is zero too, and far fewer steps are needed.
 
     Parameters
     ----------
     inner : int, default 4
-        Sweeps over the columns of ``P``, and then of ``Q``, in each step, at least 1. They share
-        one ``R @ Q`` or ``R.T @ P``, so more of them save steps and cost little if N, M are large.
+        Sweeps over the columns of a factor in each step, at least 1, for one product with ``R``.
     extrapolate : bool, default True
-        Go on beyond where the sweeps end, by ``gamma`` of their way. A step whose error is higher
-        is rejected: the factors stay, ``gamma`` shrinks, and the next step does not go beyond.
+        Go on beyond the sweeps by ``gamma`` of their way. A step whose error is higher is rejected:
+        the factors stay, ``gamma`` shrinks, and the next step does not go beyond.
 
-    Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; for ``inner`` Gillis and
-    Glineur (2012), Neural Computation 24(4), 1085-1105; for ``extrapolate`` Ang and Gillis (2019),
-    Neural Computation 31(2), 417-439.
+    Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; Gillis and Glineur
+    (2012), Neural Computation 24(4), 1085-1105; Ang and Gillis (2019), the same 31(2), 417-439.
     """
     R, P, Q = _non_negative(*_fitting_matrices(R, P, Q))
     inner = _number("inner", inner, whole=True, positive=True)
-    gamma, ceiling, lowest, Q_ahead = 0.5, 1.0, None, Q
+    gamma, lowest, Q_ahead = 0.5, None, Q
 
     def update(P, Q):
-        nonlocal gamma, ceiling, lowest, Q_ahead
+        nonlocal gamma, lowest, Q_ahead
         beyond = gamma if extrapolate and lowest is not None else 0
         P_new, Q_new, error = hals_step(R, P, Q_ahead, inner, beyond)
         if beyond and not error <= lowest:  # nor if it is not a number
-            gamma, ceiling, lowest, Q_ahead = gamma / 1.5, gamma, None, Q
+            gamma, lowest, Q_ahead = gamma / 1.5, None, Q
             return P, Q
-        gamma, ceiling = min(1.01 * gamma, ceiling), min(1.005 * ceiling, 1.0)
-        lowest, Q_ahead = error, _go_on(Q, Q_new, beyond)
+        gamma, lowest = min(1.01 * gamma, 1.0), error
+        Q_ahead = np.maximum(Q_new + beyond * (Q_new - Q), 0)
         return P_new, Q_new
 
     return _iterate(update, P, Q, steps, callback, R, tol)
@@ -473,14 +440,11 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
 
 def hals_step(R, P, Q, inner, beyond=0):
     """One step of :func:`hals`, without its checks; also returns its error above ``sum(R**2)``."""
-    P = _go_on(P, hals_sweeps(P, _product(R, Q), Q.T @ Q, inner), beyond)
-    RtP = _product(R.T, P)
+    P_new = hals_sweeps(P, np.asarray(R @ Q), Q.T @ Q, inner)
+    P = np.maximum(P_new + beyond * (P_new - P), 0)
+    RtP = np.asarray(R.T @ P)
     Q = hals_sweeps(Q, RtP, P.T @ P, inner)
     return P, Q, _error_above(RtP, P, Q)
-
-
-def _go_on(old, new, beyond):
-    return np.maximum(new + beyond * (new - old), 0) if beyond else new
 
 
 def hals_sweeps(P, RQ, QtQ, inner):
@@ -497,13 +461,10 @@ def hals_sweeps(P, RQ, QtQ, inner):
     return P.T.copy()
 
 
-# What the four share: the loop, the product, and what is refused ---------------------------------
+# What the four share: the loop, the product, and what is refused ------
 def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted="steps"):
     """Repeat ``P, Q = update(P, Q)``, watching for divergence and, if ``tol > 0``, for the end."""
     steps, tol = _number(counted, steps, whole=True), _number("tol", tol)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be a function of (step, P, Q), but got {callback!r}")
-
     P, Q = P.copy(), Q.copy()
     first = last = abs(squared_error(R, P, Q)) ** 0.5 if tol else 0.0
     for step in range(1, steps + 1):
@@ -522,21 +483,14 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
     return P, Q
 
 
-def _product(R, X):
-    """``R @ X`` as an array, whatever ``R`` is: a Dask array is computed here, block by block."""
-    return np.asarray(R @ X)
-
-
 def _fitting_matrices(*matrices):
     """R, P and Q as matrices of one float dtype whose shapes fit, the factors finite."""
     R, P, Q = map(_real_matrix, "RPQ", matrices)
     N, M, K = *R.shape, P.shape[1]
     wrong = "P" if P.shape[0] != N else "Q" if Q.shape != (M, K) else None
     if wrong:
-        raise ValueError(
-            f"{wrong} does not fit: expected R (N, M), P (N, K) and Q (M, K), Q not transposed, "
-            f"but got R {R.shape}, P {P.shape} and Q {Q.shape}"
-        )
+        got = f"R {R.shape}, P {P.shape} and Q {Q.shape}"
+        raise ValueError(f"{wrong} does not fit: expected (N, M), (N, K) and (M, K), but got {got}")
     dtype = np.result_type(*(X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)))
     if R.dtype != dtype:
         R = R.astype(dtype)
@@ -564,13 +518,10 @@ def _real_matrix(label, X):
 
 def _finite(R, P, Q):
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = _product(R, np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
+        sums = np.asarray(R @ np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
     if not np.isfinite(sums).all():
-        row = np.flatnonzero(~np.isfinite(sums))[0]
-        raise ValueError(
-            f"R must be finite, but row {row} has NaN, infinity or numbers too large to add up. "
-            "sgd takes NaN for what was not observed"
-        )
+        row = np.argmin(np.isfinite(sums))
+        raise ValueError(f"R must be finite, but row {row} is not, or too large; NaN is for sgd")
     return R, P, Q
 
 
@@ -579,10 +530,7 @@ def _non_negative(R, P, Q):
     _refuse("P", P, P < 0, "be non-negative", "; start from rng.rand, for example")
     _refuse("Q", Q, Q < 0, "be non-negative", "; start from rng.rand, for example")
     if (least := float(R.min())) < 0:
-        raise ValueError(
-            f"R must be non-negative, but its smallest entry is {least:.3g}: pass the faces before "
-            "centring, or use gradient_descent for data of both signs"
-        )
+        raise ValueError(f"R must be non-negative, not {least:.3g}: pass the faces before centring")
     return R, P, Q
 
 

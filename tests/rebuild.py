@@ -126,14 +126,13 @@ def figures_differ(stored, fresh):
     if len(stored) != len(fresh):
         return f"{len(stored)} figures are stored, and {len(fresh)} come out"
     for number, (old, new) in enumerate(zip(stored, fresh), 1):
-        png = old.data["image/png"]
+        png, now = old.data["image/png"], new.data["image/png"]
         if drawn_by(png) is None:
             return f"figure {number} as stored was not drawn by Matplotlib"
-        if drawn_here(png):
-            if not looks_the_same(png, new.data["image/png"]):
-                return f"figure {number} looks different from the one stored"
-            if old.metadata != new.metadata:
-                return f"figure {number} has other metadata than the one stored"
+        if old.metadata != new.metadata or pixels(png).shape != pixels(now).shape:
+            return f"figure {number} has another size or another text than the one stored"
+        if drawn_here(png) and not looks_the_same(png, now):
+            return f"figure {number} looks different from the one stored"
     return None
 
 

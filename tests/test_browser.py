@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from copy import deepcopy
@@ -43,10 +42,11 @@ LOOK = """async ([index, expected]) => {
   const cell = notebook.widgets[index];
   await cell.ready;
   const all = selector => [...cell.node.querySelectorAll(selector)];
+  const unfold = () => all("details").forEach(x => { x.open = true; });
   const visible = x => x.checkVisibility({ contentVisibilityAuto: true })
     && x.getBoundingClientRect().height > 0;
   const shown = selector => all(selector).filter(visible);
-  const look = () => ({
+  const look = () => unfold() || ({
     figures: shown(".jp-OutputArea-output img").filter(x => x.naturalWidth > 0).length,
     math: shown(".jp-MarkdownOutput mjx-container").length > 0,
   });
@@ -64,15 +64,6 @@ LOOK = """async ([index, expected]) => {
       .some(x => x.scrollWidth > x.clientWidth + 1),
   };
 }"""
-
-NEXT_SCREEN = f"""() => {{
-  const {{ node, outerNode }} = {NOTEBOOK_PANEL}.content;
-  const pane = [outerNode, node].find(x => x && x.scrollHeight > x.clientHeight
-    && /auto|scroll/.test(getComputedStyle(x).overflowY));
-  const before = pane.scrollTop;
-  pane.scrollTop += pane.clientHeight - 100;
-  return pane.scrollTop > before;
-}}"""
 
 
 def free_port():
@@ -179,26 +170,12 @@ def save(page, path):
     return nbformat.read(path, as_version=4)
 
 
-def take_screenshots(page, folder):
-    """Photograph the notebook from top to bottom."""
-    page.add_style_tag(content=".Toastify { display: none }")  # the question about Jupyter news
-    page.set_viewport_size({"width": 1300, "height": 1500})
-    page.evaluate(f"() => {NOTEBOOK_PANEL}.content.scrollToItem(0, 'start')")
-    for number in range(1, 100):
-        page.wait_for_timeout(1000)
-        page.screenshot(path=folder / f"{number:02}.png")
-        if not page.evaluate(NEXT_SCREEN):
-            break
-
-
 @pytest.fixture(scope="module", params=FRONT_ENDS)
 def visit(request, tmp_path_factory, olivetti):
     """Run the notebook in the browser: the reference, the saved file, what each cell shows."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is neither chromium nor google-chrome")
-    pictures = Path(tempfile.mkdtemp(prefix=f"browser-{request.param}-"))
-    print(f"\n{request.param}: screenshots in {pictures}")
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / NOTEBOOK.name
     reference = load()
@@ -218,7 +195,6 @@ def visit(request, tmp_path_factory, olivetti):
             cell.id: page.evaluate(LOOK, [index, expected(cell)])
             for index, cell in enumerate(reference.cells)
         }
-        take_screenshots(page, pictures)
     return SimpleNamespace(reference=reference, saved=saved, seen=seen)
 
 

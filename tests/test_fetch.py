@@ -149,7 +149,8 @@ def content_of(folder):
 def check_fallback(faces, texts, folder):
     assert faces.name == "Labeled Faces in the Wild"
     assert faces.images.shape == (100, 25, 25) and faces.target is None
-    assert 0 <= faces.images.min() < faces.images.max() <= 1
+    assert 0 <= faces.images.min() < faces.images.max() <= 1 and faces.name in faces.DESCR
+    assert faces.images.dtype == np.float32
     assert np.array_equal(faces.data, faces.images.reshape(100, 625))
     (text,) = texts
     for words in ["cannot be had", faces.name, "numbers differ", FACES.url, str(folder / BY_HAND)]:
@@ -190,8 +191,8 @@ def test_a_failed_download_is_named_and_replaced_in_time(
     else:
         serve(*remote)
     before = content_of(folder.parent)
-    timeout = 1 if "not complete" in words else 8
-    faces, texts, seconds = call(timeout=timeout)
+    timeout, linger = (1, 1) if "not complete" in words else (8, 0)  # to hear what comes late
+    faces, texts, seconds = call(linger, timeout=timeout)
     check_fallback(faces, texts, folder)
     assert "the download failed" in texts[0] and words in texts[0]
     assert seconds < timeout + 5
@@ -224,35 +225,27 @@ def test_other_faces_with_the_checksum_expected_are_refused(folder, serve):
     assert content_of(folder.parent) == before
 
 
-def test_nothing_is_said_after_the_time_is_up(serve, capfd):
-    serve(*SILENCE)
-    _, texts, _ = call(timeout=1, linger=1)
-    assert len(texts) == 1
-    assert capfd.readouterr().out == ""
-
-
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "15", None])
 def test_a_timeout_that_is_no_time_is_refused(timeout):
-    with pytest.raises(
-        (TypeError, ValueError), match="timeout must be (a number|finite and great)"
-    ):
+    with pytest.raises((TypeError, ValueError), match="timeout must be (a number|finite)"):
         mf.fetch_faces(timeout=timeout)
 
 
 def test_the_download_is_kept_and_then_does_without_the_network(
     folder, network, original, monkeypatch, capfd
 ):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(folder / "deeper"))
     faces, texts, _ = call()
     check_olivetti(faces, original)
     assert not texts and capfd.readouterr().out == ""
-    kept = content_of(folder.parent)
-    assert kept.keys() == {folder.parent / "scratch", folder, folder / CACHE}
+    kept = content_of(folder)
+    assert kept.keys() == {folder / "deeper", folder / "deeper" / CACHE}
 
     monkeypatch.setattr(_olivetti_faces, "FACES", FACES._replace(url=CLOSED_PORT))
     faces, texts, _ = call()
     check_olivetti(faces, original)
     assert not texts
-    assert content_of(folder.parent) == kept
+    assert content_of(folder) == kept and not content_of(folder.parent / "scratch")
 
 
 def test_a_file_put_into_the_folder_by_hand_does_without_the_network(folder, original):
@@ -274,10 +267,6 @@ def test_the_folder_is_scikit_learns_own_where_none_is_set(tmp_path, original, m
     assert not texts
 
 
-def dangling(path):
-    path.symlink_to("nowhere")
-
-
 DAMAGES = {
     "cache empty": (CACHE, b""),
     "cache cut": (CACHE, as_pickle(OTHER_ARRAY)[:1000]),
@@ -285,11 +274,11 @@ DAMAGES = {
     "cache of something else": (CACHE, as_pickle({"faces": 1})),
     "cache of other images": (CACHE, as_pickle(OTHER_ARRAY)),
     "cache is a directory": (CACHE, Path.mkdir),
-    "cache is a dangling link": (CACHE, dangling),
+    "cache is a dangling link": (CACHE, lambda path: path.symlink_to("nowhere")),
     "file empty": (BY_HAND, b""),
     "file is a page": (BY_HAND, b"<html>" * 100),
     "file of other images": (BY_HAND, as_mat(OTHER_ARRAY)),
-    "file is a dangling link": (BY_HAND, dangling),
+    "file is a dangling link": (BY_HAND, lambda path: path.symlink_to("nowhere")),
 }
 
 
@@ -334,22 +323,17 @@ def check_no_copy(folder, original):
     assert f"no copy could be kept in {folder} (" in text
 
 
-def test_the_folder_is_a_file(folder, network, original):
+def test_where_no_folder_can_be_made_no_copy_is_kept(folder, network, original):
     folder.write_bytes(b"mine")
     check_no_copy(folder, original)
     assert folder.read_bytes() == b"mine"
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder no one can write to")
-def test_the_folder_cannot_be_made(network, original, monkeypatch):
-    monkeypatch.setenv("SCIKIT_LEARN_DATA", "/proc/nonexistent")
-    check_no_copy(Path("/proc/nonexistent"), original)
-
-
 def test_a_disk_full_halfway_leaves_no_part_of_a_copy(folder, network, original, monkeypatch):
-    def half(source, folder):
+    def half(source, scratch):
+        assert Path(scratch).parent == folder  # on the same disk, so that a move is whole or not
         content = Path(source).read_bytes()
-        Path(folder, CACHE).write_bytes(content[: len(content) // 2])
+        Path(scratch, CACHE).write_bytes(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     folder.mkdir()

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
@@ -136,17 +136,6 @@ def test_gradient_descent_with_beta_shrinks_each_singular_value_by_half_of_beta(
 
 # Stochastic gradient descent
 
-SHAPES = [(7, 3, 2), (3, 7, 2), (5, 5, 3), (1, 6, 2), (6, 1, 2), (1, 1, 2), (2, 2, 1), (4, 5, 1)]
-SHAPES += [(1, 6, 10), (6, 1, 10), (1, 1, 10), (2, 9, 10), (9, 2, 10), (4, 3, 10)]
-
-MISSING = {
-    "nothing": (),
-    "a third": np.s_[::2, ::3],
-    "a whole row": np.s_[0, :],
-    "a whole column": np.s_[:, -1],
-    "everything": np.s_[:, :],
-}
-
 
 def double_loop(R, P, Q, epochs, alpha, beta):
     """The equations, one number at a time, in the float type of R."""
@@ -170,30 +159,15 @@ def double_loop(R, P, Q, epochs, alpha, beta):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("missing", MISSING.values(), ids=MISSING)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(shape, missing, dtype):
-    R, P, Q = problem(*shape, dtype=dtype)
-    if missing != ():
-        R[missing] = np.nan
-    identical(SGD(R, P, Q, 4, 0.03, 0.1), double_loop(R, P, Q, 4, 0.03, 0.1))
-
-
-@examples()
+@examples(120)
 @given(small, seeds, st.floats(0, 1))
-def test_sgd_gives_the_numbers_of_the_double_loop_wherever_pixels_are_missing(shape, seed, hidden):
-    R, P, Q = problem(*shape, seed)
+@example((1, 6, 10), 0, 0)
+@example((6, 1, 10), 0, 0)
+@example((5, 4, 2), 0, 1)
+def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(dtype, shape, seed, hidden):
+    R, P, Q = problem(*shape, seed, dtype)
     R[np.random.RandomState(seed).rand(*R.shape) < hidden] = np.nan
-    identical(SGD(R, P, Q, 2, 0.03, 0.1), double_loop(R, P, Q, 2, 0.03, 0.1))
-
-
-@pytest.mark.parametrize("missing", ["a whole row", "a whole column", "everything"])
-def test_sgd_leaves_alone_what_was_never_observed(missing):
-    R, P, Q = problem(5, 4, 2)
-    R[MISSING[missing]] = np.nan
-    P_new, Q_new = SGD(R, P, Q, 3, 0.03, 0.1)
-    assert_array_equal((P_new == P).all(axis=1), np.isnan(R).all(axis=1))
-    assert_array_equal((Q_new == Q).all(axis=1), np.isnan(R).all(axis=0))
+    identical(SGD(R, P, Q, 3, 0.03, 0.1), double_loop(R, P, Q, 3, 0.03, 0.1))
 
 
 @pytest.mark.parametrize("N, M", [(9, 6), (6, 9)])
@@ -212,6 +186,7 @@ def test_sgd_charges_beta_at_every_visit(N, M):
 def test_waves_hold_each_entry_once_on_its_anti_diagonal(shape):
     R = put(1 + np.arange(np.prod(shape), dtype=float).reshape(shape), np.nan, i=0)
     values, rates = mf.waves(R, 0.5)
+    assert values.shape == rates.shape == (sum(np.maximum(shape, (2, 1))) - 1, max(2, shape[0]))
     expected = np.zeros_like(values)
     for i, j in np.argwhere(~np.isnan(R)):
         expected[i + j, i] = R[i, j]
@@ -248,14 +223,13 @@ def test_multiplicative_update_stops_at_the_step_of_scikit_learn(K, seed, tol):
     same(got, expected)
 
 
-@non_negative_kernels
-def test_float32_stops_about_where_float64_does(kernel):
+def test_float32_stops_about_where_float64_does():
     rng = np.random.RandomState(2)
     R = rng.rand(100, 2) @ rng.rand(2, 256)  # fitted nearly exactly, where small differences count
     P, Q = rng.rand(100, 2), rng.rand(256, 2)
     logs = [mf.ErrorLog(R, P, Q), mf.ErrorLog(R, P, Q)]
     for log, dtype in zip(logs, [np.float64, np.float32]):
-        kernel(*(X.astype(dtype) for X in (R, P, Q)), steps=3000, tol=1e-5, callback=log)
+        MU(*(X.astype(dtype) for X in (R, P, Q)), steps=3000, tol=1e-5, callback=log)
     wide, narrow = (len(log.errors) for log in logs)
     assert 10 < narrow == pytest.approx(wide, rel=0.1)
 
@@ -268,15 +242,14 @@ def test_a_negligible_tol_runs_all_the_steps(kernel):
     assert len(log.errors) == 1 + 57
 
 
-@non_negative_kernels
 @examples()
 @given(small, seeds, st.sampled_from([0, 0.5]))
-def test_the_error_never_rises_and_the_factors_stay_non_negative(kernel, shape, seed, zeros):
+def test_the_error_never_rises_and_the_factors_stay_non_negative(shape, seed, zeros):
     R, P, Q = problem(*shape, seed)
     for X in (R, P, Q):
         X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
     log = mf.ErrorLog(R, P, Q)
-    last = kernel(R, P, Q, 30, callback=log)
+    last = MU(R, P, Q, 30, callback=log)
     assert np.diff(log.errors).max() <= 1e-13 * np.sum(R * R)
     assert all(X.min() >= 0 for X in last)
 
@@ -289,15 +262,14 @@ def test_multiplicative_update_keeps_a_zero_zero():
     assert_array_equal(Q_new == 0, Q == 0)
 
 
-@non_negative_kernels
 @pytest.mark.parametrize("axis", ["row", "column", "everything"])
 @pytest.mark.parametrize("which", ["R", "P", "Q", "PQ", "RPQ"])
-def test_there_is_no_nan_and_no_rise_where_all_is_zero(kernel, which, axis):
+def test_there_is_no_nan_and_no_rise_where_all_is_zero(which, axis):
     matrices = dict(zip("RPQ", problem(6, 5, 3)))
     for label in which:
         matrices[label][{"row": np.s_[2], "column": np.s_[:, 1], "everything": np.s_[:]}[axis]] = 0
     log = mf.ErrorLog(**matrices)
-    assert all(np.isfinite(X).all() for X in kernel(**matrices, steps=10, callback=log))
+    assert all(np.isfinite(X).all() for X in MU(**matrices, steps=10, callback=log))
     assert np.diff(log.errors).max() <= 1e-13 * max(log.errors)
 
 
@@ -319,9 +291,8 @@ def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
         (GD, 4000, {"alpha": 0.01, "beta": 0}),
         (SGD, 2000, {"alpha": 0.03, "beta": 0}),
         (MU, 4000, {}),
-        (HALS, 500, {}),
     ],
-    ids=["gradient_descent", "sgd", "multiplicative_update", "hals"],
+    ids=["gradient_descent", "sgd", "multiplicative_update"],
 )
 def test_planted_factors_are_found_again(kernel, steps, numbers):
     _, A, B = problem(12, 10, 2, seed=1)
@@ -380,7 +351,7 @@ def test_no_steps_give_copies(kernel):
     assert not any(np.shares_memory(new, old) for new in got for old in (R, P, Q))
 
 
-@every_kernel
+@kernels(GD, SGD, MU)
 def test_two_runs_in_a_row_are_one_long_run(kernel):
     R, P, Q = problem(5, 4, 2)
     identical(run(kernel, R, *run(kernel, R, P, Q, 2), 3), run(kernel, R, P, Q, 5))
@@ -447,11 +418,10 @@ def test_a_memory_map_gives_what_an_array_gives(kernel, tmp_path):
 
 
 class OnlyProducts:
-    """R @ Q and R.T @ P, and nothing else."""
+    """R @ Q and R.T @ P, the smallest entry, and nothing else."""
 
     def __init__(self, X):
-        self._X = X
-        self.shape, self.dtype = X.shape, X.dtype
+        self._X, self.shape, self.dtype, self.min = X, X.shape, X.dtype, X.min
 
     def __matmul__(self, other):
         return self._X @ other
@@ -461,16 +431,10 @@ class OnlyProducts:
         return OnlyProducts(self._X.T)
 
 
-class OnlyProductsAndMin(OnlyProducts):
-    def min(self):
-        return self._X.min()
-
-
 @batch_kernels
 def test_only_products_are_asked_of_the_data(kernel):
-    only = OnlyProducts if kernel is GD else OnlyProductsAndMin
     R, P, Q = problem(9, 8, 2)
-    same(run(kernel, only(R), P, Q), run(kernel, R, P, Q))
+    same(run(kernel, OnlyProducts(R), P, Q), run(kernel, R, P, Q))
 
 
 # Refusals
@@ -484,7 +448,7 @@ REFUSALS = [
     ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P does not fit: .* R \(4, 3\), P \(3, 2\)"),
     ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q does not fit: .* Q \(2, 2\)"),
     ("P transposed", ALL, {"P": P0.T}, ValueError, "^P does not fit"),
-    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, "^Q does not fit: .* Q not transposed"),
+    ("Q transposed", ALL, {"Q": Q0.T}, ValueError, r"^Q does not fit: .* Q \(2, 3\)"),
     ("K differs", ALL, {"Q": Q0[:, :1]}, ValueError, r"^Q does not fit: .* Q \(3, 1\)"),
     ("R 1-D", ALL, {"R": R0[0]}, ValueError, r"^R must be a matrix .* \(3,\)"),
     ("P 1-D", ALL, {"P": P0[:, 0]}, ValueError, "^P must be a matrix"),
@@ -493,9 +457,9 @@ REFUSALS = [
     ("K zero", ALL, {"P": P0[:, :0], "Q": Q0[:, :0]}, ValueError, "^P must be .* columns"),
     ("R ragged", ALL, {"R": [[1, 2], [3]]}, ValueError, "^R must be a matrix, but its rows"),
     ("P ragged", ALL, {"P": [[1, 2], [3]]}, ValueError, "^P must be a matrix, but its rows"),
-    ("steps negative", ALL, {"steps": -1}, ValueError, "^(steps|epochs) must be .* least 0.* -1"),
-    ("steps float", ALL, {"steps": 3.0}, TypeError, "^(steps|epochs) must be a whole number"),
-    ("steps bool", ALL, {"steps": True}, TypeError, "^(steps|epochs) must be a whole number"),
+    ("steps negative", ALL, {"steps": -1}, ValueError, "^STEPS must be .* least 0.* -1"),
+    ("steps float", ALL, {"steps": 3.0}, TypeError, "^STEPS must be a whole number"),
+    ("steps bool", ALL, {"steps": True}, TypeError, "^STEPS must be a whole number"),
     ("alpha zero", RATED, {"alpha": 0}, ValueError, POSITIVE),
     ("alpha negative", RATED, {"alpha": -0.1}, ValueError, POSITIVE),
     ("alpha nan", RATED, {"alpha": NAN}, ValueError, POSITIVE),
@@ -509,21 +473,20 @@ REFUSALS = [
     ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be .* than 0, but got 0"),
     ("inner float", (HALS,), {"inner": 2.0}, TypeError, "^inner must be a whole number"),
     ("R inf", ALL, {"R": put(R0, INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
-    ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.*sgd takes"),
+    ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.* sgd"),
     ("P nan", ALL, {"P": put(P0, NAN)}, ValueError, r"^P must be finite, but P\[1, 0\] is nan"),
     ("P inf", ALL, {"P": put(P0, INF)}, ValueError, r"^P must be finite, but P\[1, 0\] is inf"),
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
     ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
-    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*gradient_d"),
-    ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must be non-neg.* P\[1, 0\] is -1"),
-    ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must be non-neg.* Q\[1, 0\] is -1"),
+    ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*before cen"),
+    ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must .*\[1, 0\] is -1; .*rand"),
+    ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must .*\[1, 0\] is -1; .*rand"),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
     ("P complex", ALL, {"P": P0 + 0j}, TypeError, "^P must hold real numbers.* complex128"),
     ("Q object", ALL, {"Q": Q0.astype(object)}, TypeError, "^Q must hold real numbers.* object"),
     ("R None", ALL, {"R": None}, TypeError, "^R must hold real numbers"),
     ("R masked", ALL, {"R": np.ma.array(R0)}, TypeError, "^R must be a plain array.* masked"),
-    ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a NumPy array"),
-    ("callback", ALL, {"callback": 3}, TypeError, "^callback must be a function.* 3"),
+    ("R sparse", (SGD,), {"R": scipy.sparse.csr_array(R0)}, TypeError, "^R must be a NumPy.*csr"),
 ]
 
 
@@ -536,6 +499,7 @@ REFUSALS = [
     ],
 )
 def test_what_cannot_be_is_refused_by_name(kernel, changes, error, message):
+    message = message.replace("STEPS", "epochs" if kernel is SGD else "steps")
     with pytest.raises(error, match=message):
         run(kernel, **{"R": R0, "P": P0, "Q": Q0, **changes})
 
@@ -652,12 +616,14 @@ def test_faces_are_drawn_row_by_row_on_one_scale(shown):
     assert_allclose(tile[0, :, 0], [0, 1], atol=0.01)
     assert tile[1, 1, 0] > 0.8 > tile[1, 1, 1] > tile[1, 1, 2]  # orange: no face has it
     assert all(np.all(blank == 1) for blank in blanks)
+    assert [text.get_text() for text in figure.texts] == ["Faces"]
     assert [label.get_text() for label in top.get_xticklabels()] == ["a", "b", "c"]
+    assert top.get_xticks().tolist() == [0.5, 1.5, 2.5] and top.get_xlim() == (0, 3)
+    assert [*top.get_yticks(), *bottom.get_xticks(), *bottom.get_yticks()] == []
     assert [axis.get_ylabel() for axis in figure.axes] == ["wide", "small"]
     assert text == (
-        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00, means left and right "
-        "1.00 2.00, 5.00 6.00, 9.00 10.00. "
-        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00, means left and right 5.50 22.00."
+        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
+        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00."
     )
 
 
@@ -671,30 +637,34 @@ def test_signed_faces_are_blue_below_zero_and_red_above(shown):
 
 
 def test_faces_can_have_a_scale_each(shown):
-    mf.show_faces([[1, 2, 3, 4], [10, 20, 30, 40]], "Basis", each=True)
-    ((figure, _),) = shown
+    mf.show_faces([[-1e-4, 2, 3, 4], [-1e-3, 20, 30, 40]], "Basis", each=True)
+    ((figure, text),) = shown
     assert_array_equal(*tiles(figure.axes[0], 2, 2))
+    assert text == "Basis. Images: 2 of 2 x 2 pixels, values 0.00 to 40.00."
 
 
-def test_each_curve_has_its_numbers_in_the_text_and_its_name_at_its_end(shown):
-    curves = {"falls": [4.0, 2, 1], "rises": ([10, 20], [0.9, 1.1]), "bound": 1.0}
-    mf.show_curves(curves, "Race", "step", "error", yscale="log")
+def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown):
+    curves = {"dips": [4.0, 1, 2], "bound": 1.5, "peaks": ([10, 20, 30], [1.0, 9, 5])}
+    mf.show_curves(curves | {"long": np.linspace(1, 3, 30)}, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
-    drawn, samples = axis.lines[:3], axis.lines[3:]
-    assert drawn[0].get_xydata().tolist() == [[0, 4], [1, 2], [2, 1]]
-    assert drawn[1].get_xydata().tolist() == [[10, 0.9], [20, 1.1]]
-    assert len({line.get_color() for line in drawn}) == 3
-    assert len({line.get_linestyle() for line in drawn}) == 3
-    assert [note.get_text() for note in axis.texts] == ["falls", "bound", "rises"]
-    heights = [note.get_position()[1] for note in axis.texts]
-    assert np.diff(heights).min() > 0.07  # no name on another
-    named = [drawn[0], drawn[2], drawn[1]]
-    assert [line.get_color() for line in samples] == [line.get_color() for line in named]
-    assert [line.get_ydata()[0] for line in samples] == heights
-    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("step", "error", "log")
-    for part in ("Race: error against step.", "falls: 4 at 0, 1 at 2.", "rises: 0.9 at 10, 1.1"):
-        assert part in text
+    dips, bound, peaks, long = axis.lines
+    assert dips.get_xydata().tolist() == [[0, 4], [1, 1], [2, 2]]
+    assert peaks.get_xydata().tolist() == [[10, 1], [20, 9], [30, 5]]
+    assert bound.get_ydata()[0] == bound.get_ydata()[-1] == 1.5
+    assert (peaks.get_marker(), long.get_marker()) == ("o", "")
+    for style in ("color", "linestyle"):
+        assert len({getattr(line, f"get_{style}")() for line in (dips, peaks, long)}) == 3
+    (legend,) = figure.legends
+    assert [name.get_text() for name in legend.get_texts()] == ["peaks", "long", "dips", "bound"]
+    for line, sample in zip([peaks, long, dips, bound], legend.get_lines()):
+        assert sample.get_linestyle() == line.get_linestyle()
+    labels = axis.get_title(), axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()
+    assert labels == ("Race", "step", "error", "log")
+    assert text == (
+        "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
+        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 3 at 29."
+    )
 
 
 def test_a_figure_is_shown_twice_as_dense_as_the_page_and_with_its_text(monkeypatch):

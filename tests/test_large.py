@@ -31,6 +31,15 @@ def run(name, R, P, Q, steps=2):
     return *factors, log.errors
 
 
+def traced(*args):
+    """Return what ``run`` gives, and the memory that it took at most, in bytes."""
+    tracemalloc.start()
+    got = run(*args)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return got, peak
+
+
 def start(N, M, K=K):
     rng = np.random.RandomState(1)
     return rng.rand(N, K), rng.rand(M, K)
@@ -64,10 +73,9 @@ def dense(file):
 ALLOWED = 64 * MB  # R has 160 MB
 
 WITHIN_LIMITS = """
-import resource, sys, tracemalloc
+import resource, sys
 import numpy as np
-import mf_solutions as mf
-from test_large import ALLOWED, K, M, N, run, start
+from test_large import ALLOWED, M, N, start, traced
 
 name, source, target = sys.argv[1:]
 R = np.memmap(source, mode="r", shape=(N, M), dtype=float)
@@ -80,9 +88,8 @@ try:
     sys.exit(f"no limit: {np.array(R).nbytes} bytes")
 except MemoryError:
     pass
-tracemalloc.start()
-P, Q, errors = run(name, R, *start(N, M))
-np.savez(target, P=P, Q=Q, errors=errors, peak=tracemalloc.get_traced_memory()[1])
+(P, Q, errors), peak = traced(name, R, *start(N, M))
+np.savez(target, P=P, Q=Q, errors=errors, peak=peak)
 """
 
 
@@ -111,11 +118,7 @@ def test_a_sparse_matrix_may_be_far_larger_than_memory_if_it_were_dense(name):
     rng = np.random.default_rng(0)
     places = rng.integers(rows, size=entries), rng.integers(columns, size=entries)
     R = scipy.sparse.csr_array((rng.random(entries), places), shape=(rows, columns))
-    factors = start(rows, columns, 2)
-    tracemalloc.start()
-    *_, errors = run(name, R, *factors)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (*_, errors), peak = traced(name, R, *start(rows, columns, 2))
     assert len(errors) == 1 + 2 and errors == sorted(errors, reverse=True)
     assert peak < 100 * MB
     print(f"{name}, sparse, {8 * rows * columns / 1e9:.0f} GB if dense: {peak / MB:.1f} MB")
@@ -169,11 +172,8 @@ def test_a_dask_array_with_threads(name, lazy, dense):
 
     largest = []
     note = Callback(posttask=lambda key, result, *_: largest.append(getattr(result, "nbytes", 0)))
-    tracemalloc.start()
     with dask.config.set(scheduler="threads", num_workers=2), note:
-        got = run(name, lazy, *start(N, M))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+        got, peak = traced(name, lazy, *start(N, M))
     same(got, dense[name])
     assert max(largest) <= 8 * N * M / 16  # a block
     assert peak < 8 * N * M / 2
@@ -199,10 +199,7 @@ def test_a_dask_array_on_two_processes(lazy, dense):
         for name in KERNELS:
             largest = Largest()
             cluster.scheduler.add_plugin(largest, name=name)
-            tracemalloc.start()
-            got = run(name, lazy, *start(N, M))
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
+            got, peak = traced(name, lazy, *start(N, M))
             same(got, dense[name])
             assert 0 < largest.nbytes <= 1.01 * 8 * N * M / 16  # a block, at most
             assert peak < 8 * N * M / 4
@@ -225,20 +222,20 @@ def test_any_chunks_and_any_type_will_do(name, chunks, dtype, da):
 
 
 SPOILT = {
-    "negative": (lambda R: R.map_blocks(lambda X: X - 2), ValueError, "R must be non-neg.* -2"),
-    "not finite": (lambda R: R + np.inf, ValueError, "^R must be finite, but row 0"),
-    "complex": (lambda R: R + 1j, TypeError, "^R must hold real numbers"),
+    "negative": (lambda R: R.map_blocks(lambda X: X - 2), "R must be non-neg.* -2"),
+    "not finite": (lambda R: R + np.inf, "^R must be finite, but row 0"),
 }
 
 
-@pytest.mark.parametrize("spoil, error, message", SPOILT.values(), ids=SPOILT)
+@pytest.mark.parametrize("spoil, message", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("name", ["multiplicative_update", "hals"])
-def test_what_cannot_be_is_refused_for_a_dask_array_too(name, spoil, error, message, da):
+def test_what_cannot_be_is_refused_for_a_dask_array_too(name, spoil, message, da):
     R = spoil(da.zeros((9, 8), chunks=4))
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         run(name, R, *start(9, 8, 2))
 
 
-def test_the_module_does_not_import_dask():
-    code = """import sys, mf_solutions; assert not {"dask", "distributed"} & set(sys.modules)"""
+def test_the_module_imports_little_beside_numpy():
+    late = {"dask", "matplotlib", "scipy", "sklearn", "skimage"}
+    code = f"import sys, mf_solutions; assert not {late} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

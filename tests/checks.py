@@ -62,7 +62,7 @@ def _check(f, gradient):
 HINTS = {  # for each mistake: what was measured, and where to look
     "not a function": "it needs your function itself, without brackets, but got {got}.",
     "the start comes back": "P and Q come back as they went in. Does what is calculated get there?",
-    "start ignored": "P and Q come back the same, whichever went in. Where does it start?",
+    "start ignored": "the same comes back, whichever {factor} goes in. Where does it start?",
     "one factor never changes": "{factor} comes back as it went in.",
     "no pair of factors": "it must end with a return of two matrices, P and Q, but returns {got}.",
     "wrong shapes": "P and Q go in with shapes {given} and come back with {got}.",
@@ -385,6 +385,8 @@ def _judged(answer):
         answer.notes["steps of another length"] = f"A step updates {label}."
     if "steps of another length" not in answer.notes:
         _stops(answer, label)
+    if not gradient:
+        _adds(answer, label)
     one, why = _follows(answer, Problem(6, 5, 1, 12, tall.numbers))
     if one is None and not (why and why.args[0].label == "too slow"):
         text = f"With K = 1 {why.args[0].text if why else 'it is not right'}."
@@ -464,7 +466,6 @@ STEPS = {  # of P, without the 2 and the regularization, that are not the gradie
 SLIPS = {  # how they show in what the data and beta count, each of which should be 1
     "sign of the gradient": lambda data, charge: min(data) < -0.05,
     "sign of beta": lambda data, charge: min(charge) < -0.05,
-    "beta ignored": lambda data, charge: min(charge) < 0.05,
     "2 missing": lambda data, charge: min(abs(data - 0.5)) < 0.03,
     "beta counted again": lambda data, charge: max(charge) > 1.5 and max(abs(data - 1)) < 0.03,
 }
@@ -523,8 +524,13 @@ def _measured_gradient(answer):
     ratio = 2 * np.linalg.norm(twice[0]) / np.linalg.norm(moves[0])
     batches = min(whole) == 1 or tolerance > 0.1 or (abs(length - 1) < 0.03 and np.ptp(whole))
     close = np.allclose([*pulls[0] / length, *counts], [1, 1, *whole], rtol=tolerance)
+    linear = np.allclose(
+        _moves(answer, start, alpha=2e-5)[0], moves[0], rtol=0.1, atol=0.1 * length
+    )
     run = (length, 1000) if tolerance < 0.1 else (1.0, int(1000 / min(length, 1)))
-    if not (batches and close and ratio > 1.1 and _reaches_the_optimum(answer, whole, *run)):
+    if not (
+        batches and close and linear and ratio > 1.1 and _reaches_the_optimum(answer, whole, *run)
+    ):
         raise _gradient_mistake(answer, start, moves, twice, pulls)
     if abs(ratio - 2) > 0.01 and tolerance < 0.1:
         answer.notes["steps that change"] = (
@@ -538,7 +544,7 @@ def _measured_gradient(answer):
     return _right(answer, "a method of its own", "gradient descent.")
 
 
-def _reaches_the_optimum(answer, counts, length=1.0, steps=1000):
+def _reaches_the_optimum(answer, counts, length=1.0, steps=1000, alphas=(0.01, 0.05)):
     """Run for long, and compare the objective with its optimum: soft-thresholded singular values.
 
     Cai, Candes and Shen (2010), SIAM Journal on Optimization 20(4), 1956-1982.
@@ -548,7 +554,7 @@ def _reaches_the_optimum(answer, counts, length=1.0, steps=1000):
     U, V = (np.linalg.qr(rng.randn(n, 2))[0] for n in (5, 4))
     R, P, Q = (U * sizes) @ V.T, rng.rand(5, 2), rng.rand(4, 2)
     beta = 1 / np.sqrt(np.prod(counts))  # each singular value shrinks by half of this root
-    for alpha in (0.01, 0.05):
+    for alpha in alphas:
         X, Y = answer(R, P, Q, steps, min(alpha / length, 1.0), beta)
         weights = beta * (counts[0] * np.sum(X**2) + counts[1] * np.sum(Y**2))
         if np.sum((R - X @ Y.T) ** 2) + weights / 2 < 1.05 * np.sum(0.25 + (sizes - 0.5)):
@@ -558,38 +564,53 @@ def _reaches_the_optimum(answer, counts, length=1.0, steps=1000):
 
 def _gradient_mistake(answer, start, moves, twice, pulls):
     R, P, Q = start
+    size = max(np.abs(X).max() for X in moves)
 
     def same(others, shift=0.0):
-        return all(np.allclose(X, Y + shift, rtol=1e-6, atol=1e-6) for X, Y in zip(moves, others))
+        """Whether P moves as far as there, and Q, to the last few digits."""
+        return [np.allclose(X, Y + shift, atol=1e-6 * size) for X, Y in zip(moves, others)]
 
-    if same(_moves(answer, (R, P + 1, Q + 1)), 1 / (20 * 1e-5)):
-        return _wrong("start ignored")
-    if not any(X.any() for X in moves):
+    if not size:
         return _wrong("the start comes back")
+    with contextlib.suppress(Settled):
+        if _reaches_the_optimum(answer, np.ones(2), steps=20, alphas=[1e-4]):
+            return _wrong("another method")
+    there = 1 / (20 * 1e-5)  # where a factor ends that has started 1 higher, as far as it moves
+    for shift_P, shift_Q in ((1, 0), (0, 1)):
+        shifts = np.array([shift_P, shift_Q])[:, None, None] * there
+        others = _moves(answer, (R, P + shift_P, Q + shift_Q))
+        if all(same([X + shift for X, shift in zip(others, shifts)])):
+            return _wrong("start ignored", factor="P" if shift_P else "Q")
     for name, d in zip("PQ", moves):
         if not d.any():
             return _wrong("one factor never changes", factor=name)
-    if same([2 * X for X in twice]):
+    if all(same([2 * X for X in twice])):
         return _wrong("steps ignored", what="20 steps or 40, and the result is the same")
-    down = (R - P @ Q.T) @ Q
-    if np.sum(moves[0] * down) > 0.5 * np.linalg.norm(moves[0]) * np.linalg.norm(down):
-        if same([2 * X for X in _moves(answer, start, alpha=2e-5)]):
-            soon = _reaches_the_optimum(answer, np.ones(2), steps=20)
-            return _wrong("another method" if soon else "alpha ignored")
+    faster = _moves(answer, start, alpha=2e-5)
+    if all(same([2 * X for X in faster])):
+        return _wrong("alpha ignored")
+    if not np.allclose(faster[0], moves[0], atol=0.1 * size):
+        return _wrong("not the update", what="with twice the alpha its step is not twice as long")
     what = "the step of P does not go down the gradient"
     if pulls is not None:
-        if same(_moves(answer, start, beta=2 * BETA)):
+        charged = _moves(answer, start, beta=2 * BETA)
+        drags = [(X - Y) / BETA for X, Y in zip(moves, charged)]
+        if min(np.abs(d).max() for d in drags) < 0.01:
             return _wrong("beta ignored")
-        for label, shows in SLIPS.items():
-            if shows(*pulls):
-                return _wrong(label, P=pulls[1][0], Q=pulls[1][1])
-        what = f"in the step of P the data count {pulls[0][0]:.2g} times, beta {pulls[1][0]:.2g}"
+        if all(np.allclose(d, c * X, atol=0.1) for d, c, X in zip(drags, pulls[1], (P, Q))):
+            for label, shows in SLIPS.items():
+                if shows(*pulls):
+                    return _wrong(label, P=pulls[1][0], Q=pulls[1][1])
+        (data, other), (beta, beta_Q) = pulls
+        what = f"for P the data count {data:.2g} times and beta {beta:.2g}, for Q {other:.2g} and"
+        what += f" {beta_Q:.2g}"
         if np.allclose(pulls, 1, atol=0.03):
             what = "a few steps are right, but many do not reach the optimum"
+        return _wrong("not the update", what=what)
     for (label, step), seen in itertools.product(STEPS.items(), (R == R, R > 0)):
         charged = seen.sum(axis=1)[:, None] * P, seen.sum(axis=0)[:, None] * Q
         for d, data, X in zip(moves, (step(R, P, Q), step(R.T, Q, P)), charged):
-            if pulls is None and _pull(d, data, X) is not None:
+            if _pull(d, data, X) is not None:
                 return _wrong(label)
     with contextlib.suppress(Settled):
         if _reaches_the_optimum(answer, np.ones(2)):
@@ -597,34 +618,49 @@ def _gradient_mistake(answer, start, moves, twice, pulls):
     return _wrong("not the update", what=what)
 
 
+def _near(new, old, tolerance=1e-3):
+    return all(np.abs(X - Y).max() <= tolerance * np.abs(Y).max() for X, Y in zip(new, old))
+
+
 def _measured_update(answer):
     problem = Problem(6, 5, 3, 99, ())
     (R, P, Q), (Ps, Qs) = _start(problem), _path(problem, "P first")
-
-    def near(new, old, tolerance=1e-3):
-        return all(np.abs(X - Y).max() <= tolerance * np.abs(Y).max() for X, Y in zip(new, old))
-
-    if all(near([X @ Y.T], [Ps[n] @ Qs[n].T]) for n in (12, 20) for X, Y in [answer(R, P, Q, n)]):
+    ends = [answer(R, P, Q, steps) for steps in (12, 20)]
+    if _near([X @ Y.T for X, Y in ends], [Ps[n] @ Qs[n].T for n in (12, 20)]):
         answer.notes["scaled otherwise"] = "P and Q are scaled otherwise; their product is right."
         return _right(answer, "P first", "multiplicative updates, P first.")
-    one, three, many = (answer(R, P, Q, steps) for steps in (1, 3, 99))
-    for name, new, old in (("P", one[0], P), ("Q", one[1], Q)):
-        if near([new], [old], 0) and not near(one, (P, Q), 0):
-            raise _wrong("one factor never changes", factor=name)
-    if near(one, (P, Q), 0) or near(one, three, 1e-9):
-        raise _wrong("steps ignored", what="with 1 step nothing moves, or with 3 no further")
     r, p, q = R / 1e4, P / 100, Q / 100  # on which what is added would show
-    one = answer(r, p, q, 1)
+    runs = [[answer(*start, steps) for steps in (1, 3)] for start in ((r, p, q), (R, P, Q))]
+    starts = (p, q), (P, Q)  # in one of the units a rule for stopping, or a limit, may be at work
+    still = [all(_near([run[0][i]], [x[i]], 0) for run, x in zip(runs, starts)) for i in (0, 1)]
+    if all(still) or all(_near(*run, 1e-9) for run in runs):
+        what = "with 1 step nothing moves" if all(still) else "1 step or 3, and the same comes back"
+        raise _wrong("steps ignored", what=what)
+    if any(still):
+        raise _wrong("one factor never changes", factor="P" if still[0] else "Q")
+    one = runs[0][0]
     for new, X, data, Ys in ((one[0], p, r, (q, one[1])), (one[1], q, r.T, (p, one[0]))):
         for (label, rule), Y in itertools.product(RULES, Ys):
-            if near([new], [rule(X, data @ Y, X @ (Y.T @ Y))]):
+            if _near([new], [rule(X, data @ Y, X @ (Y.T @ Y))]):
                 raise _wrong(label)
-    if not all(np.isfinite(X).all() for X in many):
-        many = [100 * X for X in answer(r, p, q, 99)]
-    error, begin, end = (np.sum((R - X @ Y.T) ** 2) for X, Y in (many, (P, Q), (Ps[99], Qs[99])))
-    if min(X.min() for X in many) >= 0 and error < end + 0.05 * (begin - end):
-        raise _wrong("another method")
+    begin, end = (np.sum((r - X @ Y.T / 1e4) ** 2) for X, Y in ((P, Q), (Ps[99], Qs[99])))
+    for unit in (1, 100):
+        X, Y = (factor / unit for factor in answer(r * unit**2, p * unit, q * unit, 99))
+        error = np.sum((r - X @ Y.T) ** 2)
+        if min(X.min(), Y.min()) >= 0 and error < end + 0.05 * (begin - end):
+            raise _wrong("another method")
     what = "the error after 99 steps is far from where the update leads"
-    if near([one[0]], [Ps[1] / 100]):
+    if _near([one[0]], [Ps[1] / 100]):
         what = "P is right after the first step, what follows is not"
     raise _wrong("not the update", what=what)
+
+
+def _adds(answer, label):
+    """Note what is added to the fraction, if that shows on numbers like the faces'."""
+    problem = Problem(9, 7, 3, 12, ())
+    (R, P, Q), path = _start(problem), _path(problem, label)
+    with contextlib.suppress(Settled):
+        new, old = answer(R / 1e4, P / 100, Q / 100, 2), [X[2] / 100 for X in path]
+        if not _near(new, old):
+            text = "In the range of the faces it differs: what is added to the fraction shows."
+            answer.notes["something is added"] = text

@@ -114,14 +114,18 @@ class TooLargeError(Exception):
 
 def find(path, several=False):
     """Yield what is in a file, a folder or a zip."""
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+
+    def looked_at(file, name, *named):
+        return look(name, file.stat().st_size, partial(file.open, "rb"), *named)
+
+    if path.is_file():
+        name = path.as_posix() if several else path.name
+        yield from looked_at(path, name, True, f"{name}/" if several else "")
+        return
+    for file in sorted(path.rglob("*")):
         if file.is_file():  # not a pipe, nor a link to nowhere
-            name = file.as_posix() if several else file.relative_to(path).as_posix()
-            named = file == path
-            if named and not several:
-                name = path.name
-            prefix = (f"{name}/" if several else "") if named else None
-            yield from look(name, file.stat().st_size, partial(file.open, "rb"), named, prefix)
+            name = file if several else file.relative_to(path)
+            yield from looked_at(file, name.as_posix())
 
 
 def look(name, size, opener, named=False, prefix=None, room=None):

@@ -20,7 +20,7 @@ import mf_solutions as mf
 
 FACES = pytest.StashKey()  # which faces there are, and what failed on the way to them
 NOTEBOOK = rebuild.NOTEBOOK.name
-LONGEST = [NOTEBOOK, "test_marking.py", "test_kernels.py", "test_large.py"]
+LONGEST = [NOTEBOOK, "test_marking.py", "test_large.py", "test_notebook.py"]
 
 
 def pytest_addoption(parser):

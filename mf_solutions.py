@@ -17,7 +17,7 @@ raises        ValueError: shapes do not fit, or a number is out of range; TypeEr
               FloatingPointError: the factors grow beyond all bounds; names the step and ``alpha``
 
 and say only what is their own. Once ``R`` is checked, all but ``sgd`` ask it only for ``R @ Q`` and
-``R.T @ P``, ``4 N M K`` operations, so it may be a ``numpy.memmap``, a SciPy sparse matrix (both of
+``R.T @ P``, ``4 N M K`` operations, so it may be a ``numpy.memmap``, a SciPy sparse matrix (of
 the factors' dtype, or they are converted in memory) or a Dask array. The rest of a step makes
 ``4 (N + M) K**2`` operations, in ``hals`` ``(1 + inner) / 2`` times that.
 """
@@ -42,7 +42,7 @@ import numpy as np
 __version__ = "1.2"
 
 
-# Getting faces --------------------------------------------------------
+# Getting faces --------------------------------------
 OLIVETTI = "Olivetti faces"
 _CACHE = "olivetti_py3.pkz"  # scikit-learn's name for its copy
 _URL = "https://ndownloader.figshare.com/files/5976027"
@@ -70,7 +70,7 @@ def fetch_faces(timeout=15.0):
     timeout = _number("timeout", timeout, positive=True)
     folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
     cache, file = folder / _CACHE, folder / "olivettifaces.mat"
-    sources = {}  # each returns the faces, and may leave scikit-learn's copy in a scratch folder
+    sources = {}  # each returns the faces, and may leave a copy in a scratch folder
     if os.path.lexists(cache):
         sources[f"reading {cache}"] = lambda scratch: _olivetti(folder)
     if os.path.lexists(file):
@@ -131,7 +131,7 @@ def _downloaded(scratch, timeout):
 
 
 def _olivetti(folder, download=False):
-    """Ask scikit-learn for the faces in this folder; refuse any others."""
+    """Ask scikit-learn for the faces in this folder; refuse others."""
     from sklearn.datasets import fetch_olivetti_faces
 
     faces = fetch_olivetti_faces(data_home=folder, download_if_missing=download)
@@ -141,7 +141,7 @@ def _olivetti(folder, download=False):
 
 
 def _keep(file, cache):
-    """Put a copy where scikit-learn looks for it, unless something is there; return troubles."""
+    """Put a copy where scikit-learn looks, unless something is there; return troubles."""
     try:
         if not os.path.lexists(cache):
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def _other_faces():
     return Bunch(name=name, images=images, data=images.reshape(100, -1), target=None, DESCR=about)
 
 
-# Looking --------------------------------------------------------------
+# Looking --------------------------------------------
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
 
 
@@ -193,8 +193,8 @@ def show_faces(rows, title, names=(), signed=False, each=False):
     from matplotlib import cm, colormaps, colors
     from matplotlib.figure import Figure
 
-    rows = rows if isinstance(rows, dict) else {"": rows}
-    rows = {label: np.atleast_2d(np.asarray(stack, float)) for label, stack in rows.items()}
+    rows = rows.items() if isinstance(rows, dict) else [("", rows)]
+    rows = {label: np.atleast_2d(np.asarray(stack, float)) for label, stack in rows}
     n = max(map(len, rows.values()))
     size = min(1.5, 8.2 / n)
     height = len(rows) * size + 0.45 + 0.25 * bool(names)
@@ -203,7 +203,7 @@ def show_faces(rows, title, names=(), signed=False, each=False):
     axes = figure.subplots(len(rows), squeeze=False)[:, 0]
     colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_COLOURS[4])
     top = max(np.nanmax(np.abs(stack)) for stack in rows.values())
-    said = [f"{title}."]
+    said = [f"{title}: {', '.join(names)}." if names else f"{title}."]
     for axis, (label, stack) in zip(axes, rows.items()):
         m = math.isqrt(stack.shape[1])
         scale = np.nanmax(np.abs(stack), axis=1, keepdims=True) if each else top
@@ -213,9 +213,8 @@ def show_faces(rows, title, names=(), signed=False, each=False):
         axis.imshow(tiles, extent=(0, n, 0, 1), aspect=n * m / tiles.shape[1])
         axis.set(xticks=[], yticks=[], ylabel=label)
         axis.spines[:].set_visible(False)
-        low, high = np.nanmin(stack), np.nanmax(stack)
-        size = f"{len(stack)} of {m} x {m} pixels"
-        said.append(f"{label or 'Images'}: {size}, values {low:.2f} to {high:.2f}.")
+        size, low, high = f"{len(stack)} of {m} x {m}", np.nanmin(stack), np.nanmax(stack)
+        said.append(f"{label or 'Images'}: {size} pixels, values {low:.2f} to {high:.2f}.")
     axes[0].set_xticks(np.arange(len(names)) + 0.5, names)
     axes[0].tick_params(length=0, labeltop=True, labelbottom=False)
     if signed and not each:
@@ -238,18 +237,20 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
 
     figure = Figure((9, 3.2), layout="constrained")
     axis = figure.subplots()
-    axis.set_prop_cycle(color=2 * _COLOURS, linestyle=3 * ["-", "--", "-.", ":"])
     lines, said = [], [f"{title}: {ylabel} against {xlabel}."]
-    for label, curve in curves.items():
+    for n, (label, curve) in enumerate(curves.items()):
         if np.ndim(curve) == 0:
-            lines.append(axis.axhline(curve, color="black", linestyle=":", label=label))
+            style = [":", "--"][n % 2]
+            lines.append(axis.axhline(curve, color="black", linestyle=style, label=label))
             said.append(f"{label}: {curve:.4g}.")
             continue
         x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-        lines += axis.plot(x, y, marker="o" if len(x) < 20 else "", label=label)
-        places = sorted((0, np.argmin(y), np.argmax(y), len(y) - 1))
-        points = {f"{y[i]:.4g}": f"{y[i]:.4g} at {x[i]:g}" for i in places}
-        said.append(f"{label}: {', '.join(points.values())}.")
+        look = {"color": _COLOURS[n % 6], "linestyle": ["-", "--", "-.", ":"][n % 4]}
+        few = len(x) < 20
+        lines += axis.plot(x, y, **look, marker="osD^vP"[n % 6] * few, label=label)
+        some = range(len(x)) if few else sorted({0, len(x) // 100, len(x) // 10, len(x) - 1})
+        points = [f"{y[i]:.4g} at {x[i]:g}" for i in some]
+        said.append(f"{label}: {', '.join(points)}.")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
     axis.grid(alpha=0.3)
     lines.sort(key=lambda line: -line.get_ydata()[-1])
@@ -257,9 +258,9 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     show_figure(figure, " ".join(said))
 
 
-# The error ------------------------------------------------------------
+# The error ------------------------------------------
 def squared_error(R, P, Q):
-    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN means "not observed"."""
+    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN is "not observed"."""
     R, P, Q = _fitting_matrices(R, P, Q)
     with np.errstate(over="ignore", invalid="ignore"):
         if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
@@ -292,7 +293,7 @@ class ErrorLog:
         self.errors.append(squared_error(self.R, P, Q))
 
 
-# Full-batch gradient descent ------------------------------------------
+# Full-batch gradient descent ------------------------
 def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
     """Factorize data of any sign by full-batch gradient descent, ``P`` first.
 
@@ -308,7 +309,7 @@ def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
 
 
 def gradient_step(R, P, Q, alpha, beta):
-    """One step of :func:`gradient_descent`, without its checks."""
+    """One step of :func:`gradient_descent`, unchecked."""
     keep = 1 - alpha * beta
     EQ = np.asarray(R @ Q) - P @ (Q.T @ Q)  # E Q, but E itself is never formed
     P_new = keep * P + 2 * alpha * EQ
@@ -317,7 +318,7 @@ def gradient_step(R, P, Q, alpha, beta):
     return P_new, Q_new
 
 
-# Online gradient descent (SGD), entry by entry ------------------------
+# Online gradient descent (SGD), entry by entry ------
 def sgd(R, P, Q, epochs, alpha, beta, callback=None):
     """Factorize a dense array by online gradient descent; NaN in ``R`` means "not observed".
 
@@ -380,7 +381,7 @@ def sgd_epoch(values, rates, P, Q, beta):
     return p[:, : len(P)].T.copy(), strip[:, N - 1 : N - 1 + M][:, ::-1].T.copy()
 
 
-# Multiplicative updates -----------------------------------------------
+# Multiplicative updates -----------------------------
 def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
     """Factorize non-negative data by multiplicative updates from a non-negative start, ``P`` first.
 
@@ -394,14 +395,14 @@ def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
 
 
 def multiplicative_step(R, P, Q):
-    """One step of :func:`multiplicative_update`, without its checks."""
+    """One step of :func:`multiplicative_update`, unchecked."""
     tiny = np.finfo(P.dtype).tiny  # where a denominator is 0, so is its numerator
     P = P * np.asarray(R @ Q) / np.maximum(P @ (Q.T @ Q), tiny)
     Q = Q * np.asarray(R.T @ P) / np.maximum(Q @ (P.T @ P), tiny)
     return P, Q
 
 
-# HALS -----------------------------------------------------------------
+# HALS -----------------------------------------------
 def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
     """Factorize as :func:`multiplicative_update`, by hierarchical alternating least squares.
 
@@ -439,7 +440,7 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
 
 
 def hals_step(R, P, Q, inner, beyond=0):
-    """One step of :func:`hals`, without its checks; also returns its error above ``sum(R**2)``."""
+    """One step of :func:`hals`, unchecked; also returns its error above ``sum(R**2)``."""
     P_new = hals_sweeps(P, np.asarray(R @ Q), Q.T @ Q, inner)
     P = np.maximum(P_new + beyond * (P_new - P), 0)
     RtP = np.asarray(R.T @ P)
@@ -461,7 +462,7 @@ def hals_sweeps(P, RQ, QtQ, inner):
     return P.T.copy()
 
 
-# What the four share: the loop, the product, and what is refused ------
+# What the four share: the loop, the product, and what is refused ----
 def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted="steps"):
     """Repeat ``P, Q = update(P, Q)``, watching for divergence and, if ``tol > 0``, for the end."""
     steps, tol = _number(counted, steps, whole=True), _number("tol", tol)

@@ -1,61 +1,71 @@
-"""Time the kernels against what one would use instead, and show how cost grows.
+"""Time the functions against what one would use instead, and against the limit.
 
     python -m pip install -r tests/requirements-benchmark.txt
-    python tests/benchmark.py
+    python tests/benchmark.py --write
 
-prints a table and draws ``benchmark.png``. ``--quick`` tries everything once, on
-small data: to see that it runs, not how fast.
+prints the page ``BENCHMARK.md`` and, with ``--write``, puts it and its figure into this folder, or
+the folder named. The rows about faces need the Olivetti faces, and say so without them. ``--quick``
+tries everything once, on small data: to see that it runs, not how fast.
 """
 
 import argparse
-import functools
 import os
-import resource
-import subprocess
+import platform
 import sys
-import tempfile
+import time
 import warnings
+from functools import partial
 from pathlib import Path
 
+import numba
 import numpy as np
-import pyperf
+import sklearn
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_info
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 
 import mf_solutions as mf  # noqa: E402
-
-try:
-    import numba
-except ImportError:
-    numba = None
 
 warnings.simplefilter("ignore", ConvergenceWarning)
 
 ALPHA, BETA = 1e-5, 0.02
+SEEDS = 1, 2, 3, 4, 5
+
+TOP = """\
+# How fast, and how large
+
+Written by `python tests/benchmark.py --write` on {machine}.
+
+Medians of {rounds} runs in turn with what stands against them, and the range. A step has to compute
+`R @ Q` and `R.T @ P`; what these two take alone, in the same run, is its limit. (scikit-learn
+computes `P.T @ R` instead, which some BLAS kernels do faster.) In parentheses: what we wanted.
+"""
+
+HALS = """
+`hals` against scikit-learn's `cd`, from {n} starts each (`RandomState(seed)`, seeds 1 to {n}). It
+runs until its error is 1.01 x the one with which `cd` ends by its default settings, at most 200
+iterations. First against `cd` stopped at that error too, then against all of its run.
+"""
+
+FIGURE = """
+![Time of a step against the size of the data, and of the two products alone](benchmark.png)
+
+A step's time grows as a power of `N M` (K = {K}, from {first:,} to {last:,} entries): {slopes}.
+
+All but `sgd` also take a `numpy.memmap`, a SciPy sparse matrix or a Dask array and never put it
+together: `python -m pytest -s tests/test_large.py` shows it, and prints the memory it took. What a
+step reads and computes is at the top of `mf_solutions.py`.
+"""
 
 
-# What the kernels are measured against
-
-
-def scalar_epoch(R, P, Q, alpha, beta):
-    """The online updates, as the notebook's exercise writes them."""
-    K = P.shape[1]
-    P, Q = P.copy(), Q.copy()
-    for i in range(len(P)):
-        for j in range(len(Q)):
-            e = R[i, j] - sum(P[i, k] * Q[j, k] for k in range(K))
-            for k in range(K):
-                p, q = P[i, k], Q[j, k]
-                P[i, k] = p + alpha * (2 * e * q - beta * p)
-                Q[j, k] = q + alpha * (2 * e * p - beta * q)
-    return P, Q
+# What the functions are measured against
 
 
 def plain_epoch(R, P, Q, alpha, beta):
-    """Do the same in a form that numba compiles to its fastest."""
+    """The online updates as the equations have them, one number at a time; numba compiles it."""
     P, Q = P.copy(), Q.copy()
     K = P.shape[1]
     for i in range(len(P)):
@@ -81,87 +91,84 @@ def textbook_step(R, P, Q, alpha, beta):
 def scikit_learn(R, P, Q, **options):
     model = NMF(P.shape[1], init="custom", **options)
     W = model.fit_transform(R, W=P.copy(), H=Q.T.copy())
-    return W, model.components_.T, model.n_iter_
+    return W, model.components_.T
 
 
-# Timing. pyperf's Runner gives each benchmark processes of its own, one after the other, which is
-# no way to compare two on a machine that others use as well. So the runs alternate here, in one
-# process, and pyperf keeps the clock and the values, and knows the machine.
+def two_products(R, P, Q):
+    return R @ Q, R.T @ P
 
 
-def alternate(functions, rounds, least=0.02):
-    """Time the functions in turn; each value lasts at least this long."""
-    loops = []
-    for function in functions:
-        function()
-        once = seconds(function, 1)
-        loops.append(max(1, round(least / once)))
-    values = [[seconds(*pair) for pair in zip(functions, loops)] for _ in range(rounds)]
-    runs = (pyperf.Run(v, metadata={"name": "run"}, collect_metadata=False) for v in zip(*values))
-    return [pyperf.Benchmark([run]) for run in runs]
+# Timing
+
+
+def alternate(rounds, *functions):
+    """Time the functions in turn, so that whatever else the machine does is in all of them.
+
+    Returns the seconds of a call, one row a function; each value is a mean over 20 ms or more.
+    """
+    loops = [max(1, round(0.02 / seconds(function, 1))) for function in functions]
+    return np.array([list(map(seconds, functions, loops)) for _ in range(rounds)]).T
 
 
 def seconds(function, loops):
-    start = pyperf.perf_counter()
+    start = time.perf_counter()
     for _ in range(loops):
         function()
-    return (pyperf.perf_counter() - start) / loops
+    return (time.perf_counter() - start) / loops
 
 
-class Table:
-    """Rows of a Markdown table, printed as they come."""
+def in_ms(times):
+    return f"{1e3 * np.median(times):.3g} ms"
+
+
+def judged(values, at_least=None, at_most=None):
+    """Return the median, the range if there is one, and whether it is what was wanted."""
+    middle, text = np.median(values), f"{np.median(values):.2f} x"
+    if np.size(values) > 1:
+        text += f" [{np.min(values):.2f}, {np.max(values):.2f}]"
+    if at_least:
+        return f"{text} (>= {at_least:.3g}{'' if middle >= at_least else ': **missed**'})"
+    if at_most:
+        return f"{text} (<= {at_most:.3g}{'' if middle <= at_most else ': **missed**'})"
+    return text
+
+
+class Page:
+    """Text that is printed as it comes, and kept."""
 
     def __init__(self, rounds):
-        self.rounds = rounds
-        print(f"\nMedians of {rounds} alternating runs, and [least, most]:\n")
-        print("| kernel | work | time | against | time | wanted | reached |")
-        print("|---|---|---|---|---|---|---|", flush=True)
+        self.rounds, self.text = rounds, ""
 
-    def row(self, kernel, work, ours, against, theirs, faster=None, slower=None, per=(1, 1)):
-        """Add a row; ``per`` tells how many units of work a call of either does."""
-        benchmarks = alternate([ours, theirs], self.rounds)
-        (a, b) = (np.array(x.get_values()) / n for x, n in zip(benchmarks, per))
-        ratio = np.median(b) / np.median(a)
-        if faster is None:
-            wanted, reached, good = f"<= {slower:g} x its time", 1 / ratio, 1 / ratio <= slower
-            spread = a / b
-        else:
-            wanted, reached, good = f">= {faster:g} x faster", ratio, ratio >= faster
-            spread = b / a
-        verdict = "" if good else " **missed**"
-        self.line(
-            [kernel, work, times(a), against, times(b), wanted]
-            + [f"{reached:.2f} x [{spread.min():.2f}, {spread.max():.2f}]{verdict}"]
-        )
+    def say(self, text):
+        print(text, flush=True)
+        self.text += text + "\n"
 
-    def line(self, cells):
-        print("| " + " | ".join(cells) + " |", flush=True)
+    def line(self, *cells):
+        self.say("| " + " | ".join(cells) + " |")
 
+    def header(self, *cells):
+        self.line(*cells)
+        self.line(*["---"] * len(cells))
 
-def times(values):
-    unit, scale = next(
-        (unit, scale)
-        for unit, scale in (("s", 1), ("ms", 1e3), ("us", 1e6))
-        if np.median(values) * scale >= 1 or unit == "us"
-    )
-    middle, least, most = (scale * f(values) for f in (np.median, np.min, np.max))
-    return f"{middle:.3g} {unit} [{least:.3g}, {most:.3g}]"
+    def row(self, work, ours, against, theirs, faster=None, steps=(1, 1), at=None, limit=None):
+        """Time ours and theirs, each so many steps, and the two products at these matrices."""
+        products = partial(two_products, *at) if at else theirs
+        a, b, least = alternate(self.rounds, ours, theirs, products)
+        a, b = a / steps[0], b / steps[1]
+        over = judged(a / least, at_most=limit) if at else ""
+        self.line(work, in_ms(a), over, against, in_ms(b), judged(b / a, faster))
 
 
 # The rows
 
 
-def problem(N, M, K, seed=0):
-    rng = np.random.RandomState(seed)
+def problem(N, M, K):
+    rng = np.random.RandomState(0)
     return [rng.rand(*shape) for shape in ((N, M), (N, K), (M, K))]
 
 
 def size(R, P):
-    return f"{R.shape[0]} x {R.shape[1]}, K={P.shape[1]}"
-
-
-def half_missing(R):
-    return np.where(np.random.RandomState(5).rand(*R.shape) < 0.5, np.nan, R)
+    return f"{R.shape[0]} x {R.shape[1]}, K = {P.shape[1]}"
 
 
 def same(got, expected, rtol):
@@ -169,99 +176,83 @@ def same(got, expected, rtol):
         np.testing.assert_allclose(X, Y, rtol=0, atol=rtol * np.abs(Y).max())
 
 
-def sgd_rows(table, small, large):
+def sgd_rows(page, small, large):
+    def epochs(number, R, P, Q):
+        return partial(mf.sgd, R, P, Q, number, ALPHA, BETA)
+
     R, P, Q = problem(*small)
-    same(mf.sgd(R, P, Q, 1, ALPHA, BETA), scalar_epoch(R, P, Q, ALPHA, BETA), 0)
-    table.row(
-        "`sgd`",
-        f"an epoch of ten, {size(R, P)}",
-        lambda: mf.sgd(R, P, Q, 10, ALPHA, BETA),
-        "scalar triple loop",
-        lambda: scalar_epoch(R, P, Q, ALPHA, BETA),
-        faster=30,
-        per=(10, 1),
-    )
-    X, A, B = problem(*large)
-    if numba is None:
-        table.line(
-            ["`sgd`", f"one epoch, {size(X, A)}", "", "numba", "not installed", "", "skipped"]
-        )
-    else:
-        compiled = numba.njit(plain_epoch)
-        same(mf.sgd(X, A, B, 1, ALPHA, BETA), compiled(X, A, B, ALPHA, BETA), 0)
-        table.row(
-            "`sgd`",
-            f"one epoch, {size(X, A)}",
-            lambda: mf.sgd(X, A, B, 1, ALPHA, BETA),
-            "the loop in numba",
-            lambda: compiled(X, A, B, ALPHA, BETA),
-            slower=6,
-        )
-    for data, P_start, Q_start in ((R, P, Q), (X, A, B)):
-        missing = half_missing(data)
-        table.row(
-            "`sgd`",
-            f"half missing, {size(data, P_start)}",
-            functools.partial(mf.sgd, missing, P_start, Q_start, 1, ALPHA, BETA),
-            "nothing missing",
-            functools.partial(mf.sgd, data, P_start, Q_start, 1, ALPHA, BETA),
-            slower=1.5,
-        )
+    loop = partial(plain_epoch, R, P, Q, ALPHA, BETA)
+    same(epochs(1, R, P, Q)(), loop(), 0)
+    work = f"`sgd`, an epoch of ten, {size(R, P)}"
+    page.row(work, epochs(10, R, P, Q), "the loop in Python", loop, 30, steps=(10, 1))
+
+    R, P, Q = problem(*large)
+    one, work = epochs(1, R, P, Q), f"`sgd`, an epoch, {size(R, P)}"
+    compiled = partial(numba.njit(plain_epoch), R, P, Q, ALPHA, BETA)
+    same(one(), compiled(), 0)
+    page.row(work, one, "the loop in numba", compiled, 1 / 5)
+    half = np.where(np.random.RandomState(5).rand(*R.shape) < 0.5, np.nan, R)
+    page.row(f"{work}, half missing", epochs(1, half, P, Q), "nothing missing", one, 1 / 1.2)
 
 
-def gradient_rows(table, shape, faster):
+def gradient_rows(page, shape, **wanted):
     R, P, Q = problem(*shape)
     R = (R - R.mean()).astype(np.float32)  # float32 data and float64 factors, as in the notebook
     converted = R.astype(float)  # which gradient_descent does once
-    for label, data in (("float32 data", R), ("float64 data", converted)):
-        table.row(
-            "`gradient_descent`",
-            f"a step, {size(R, P)}, {label}",
-            lambda: mf.gradient_step(converted, P, Q, ALPHA, BETA),
-            "textbook, three lines",
-            lambda data=data: textbook_step(data, P, Q, ALPHA, BETA),
-            faster=faster,
-        )
+    ours = partial(mf.gradient_step, converted, P, Q, ALPHA, BETA)
+    for data in (R, converted):
+        work = f"`gradient_descent`, a step, {size(R, P)}, {data.dtype}"
+        theirs = partial(textbook_step, data, P, Q, ALPHA, BETA)
+        page.row(work, ours, "the textbook's three lines", theirs, at=(converted, P, Q), **wanted)
 
 
-def multiplicative_row(table, shape, steps, faster):
+def multiplicative_row(page, shape, steps, **wanted):
     R, P, Q = problem(*shape)
-    theirs = functools.partial(scikit_learn, R, P, Q, solver="mu", tol=0, max_iter=steps)
-    same(mf.multiplicative_update(R, P, Q, steps), theirs()[:2], 1e-12)
-    table.row(
-        "`multiplicative_update`",
-        f"{steps} steps, {size(R, P)}",
-        lambda: mf.multiplicative_update(R, P, Q, steps),
-        'scikit-learn, `"mu"`',
-        theirs,
-        faster=faster,
+    ours = partial(mf.multiplicative_update, R, P, Q, steps)
+    theirs = partial(scikit_learn, R, P, Q, solver="mu", tol=0, max_iter=steps)
+    same(ours(), theirs(), 1e-12)
+    work = f"`multiplicative_update`, a step of {steps}, {size(R, P)}"
+    wanted |= {"steps": (steps, steps), "at": (R, P, Q)}
+    page.row(work, ours, 'scikit-learn\'s `"mu"`', theirs, **wanted)
+
+
+def hals_row(page, name, shape, median=None, worst=None, limit=None):
+    R = problem(*shape)[0] if name == "uniform" else faces(*shape[:2])
+    work = f"{name}, {shape[0]} x {shape[1]}, K = {shape[2]}"
+    if R is None:
+        return page.line(work, *[""] * 6, "the Olivetti faces are not here")
+    runs = [hals_run(R, shape[2], np.random.RandomState(seed), page.rounds) for seed in SEEDS]
+    steps, iterations, over, to_the_same, whole = zip(*runs)
+    page.line(
+        *(work, ", ".join(map(str, steps)), judged(over, at_most=limit)),
+        *(", ".join(map(str, iterations)), judged(to_the_same), judged(min(to_the_same))),
+        *(judged(whole, median), judged(min(whole), worst)),
     )
 
 
-def hals_row(table, name, R, P, Q, faster):
-    theirs = functools.partial(scikit_learn, R, P, Q, solver="cd", tol=1e-4, max_iter=200)
-    W, H, iterations = theirs()
-    target = 1.01 * mf.squared_error(R, W, H)
-    steps = steps_until(target, R, P, Q)
-    table.row(
-        "`hals`",
-        f"to 1.01 x the error, {name}, {size(R, P)} ({steps} steps)",
-        lambda: mf.hals(R, P, Q, steps),
-        f'scikit-learn, `"cd"` ({iterations} iterations)',
-        theirs,
-        faster=faster,
+def hals_run(R, K, rng, rounds):
+    """Return the steps to the error wanted, those of ``cd``, and three ratios of times."""
+    P, Q = (rng.rand(length, K) for length in R.shape)
+    cd = partial(scikit_learn, R, solver="cd")
+    target = 1.01 * mf.squared_error(R, *cd(P, Q))
+    log = mf.ErrorLog(R, P, Q)
+    mf.hals(R, P, Q, 100, callback=log)
+    steps = next(step for step, error in enumerate(log.errors) if error <= target)
+    factors, iterations = (P, Q), 0
+    while mf.squared_error(R, *factors) > target:
+        factors, iterations = cd(*factors, tol=0, max_iter=1), iterations + 1
+    ours, to_the_same, whole, products = alternate(
+        rounds if R.size < 1e5 else min(rounds, 3),  # the large ones take seconds
+        partial(mf.hals, R, P, Q, steps),
+        partial(cd, P, Q, tol=0, max_iter=iterations),
+        partial(cd, P, Q),
+        partial(two_products, R, P, Q),
     )
+    ratios = ours / steps / products, to_the_same / ours, whole / ours
+    return steps, iterations, *map(np.median, ratios)
 
 
-def steps_until(target, R, P, Q):
-    steps = 0
-    while mf.squared_error(R, P, Q) > target:
-        P, Q = mf.hals(R, P, Q, 1)
-        steps += 1
-    return steps
-
-
-def faces(side, count):
+def faces(count, pixels):
     """Return the first faces, resized, or None where they are not to be had."""
     from skimage.transform import resize
 
@@ -270,173 +261,98 @@ def faces(side, count):
         bunch = mf.fetch_faces()
     if bunch.name != mf.OLIVETTI:
         return None
-    images = bunch.images[:count].transpose(1, 2, 0)
-    if images.shape[0] != side:
-        images = resize(images, (side, side))
-    return images.reshape(-1, count).T.astype(float)
+    images, side = bunch.images[:count].transpose(1, 2, 0), round(pixels**0.5)
+    images = images if len(images) == side else resize(images, (side, side))
+    return images.reshape(pixels, count).T.astype(float)
 
 
-def hals_rows(table, quick):
-    shapes = (
-        [(20, 30, 2, 0)] if quick else [(100, 256, 2, 1), (100, 256, 16, 1), (400, 4096, 40, 4)]
-    )
-    for N, M, K, faster in shapes:
-        R, P, Q = problem(N, M, K)
-        hals_row(table, "uniform", R, P, Q, faster)
-        if quick:
-            continue
-        R = faces(64 if M == 4096 else 16, N)
-        if R is None:
-            table.line(["`hals`", f"the Olivetti faces, K={K}", "", "", "not here", "", "skipped"])
-            continue
-        rng = np.random.RandomState(1)
-        hals_row(table, "faces", R, rng.rand(N, K), rng.rand(M, K), faster)
+# How it grows
 
 
-def notebook_row(table):
-    """CPU time of a full nbval run, and of a kernel that only imports."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "imports.ipynb")
-        path.write_text(imports_only())
-        full = cpu_of([sys.executable, "-m", "pytest", "-q", "--nbval", "week5_tutorial.ipynb"])
-        bare = cpu_of([sys.executable, "-m", "jupyter", "execute", str(path)])
-    verdict = "" if full < 60 else " **missed**"
-    table.line(
-        ["notebook", "a full nbval run", f"{full:.1f} s of CPU", "a kernel that only imports"]
-        + [f"{bare:.1f} s of CPU", "< 60 s of CPU", f"{full:.1f} s, {full / bare:.1f} x{verdict}"]
-    )
-
-
-def imports_only():
-    import nbformat
-
-    notebook = nbformat.read(ROOT / "week5_tutorial.ipynb", as_version=4)
-    cell = next(cell for cell in notebook.cells if "import mf_solutions" in cell.source)
-    lines = [
-        line
-        for line in cell.source.splitlines()
-        if line.startswith(("%matplotlib", "import ", "from ")) and "mf_solutions" not in line
-    ]
-    cell.source, cell.outputs = "\n".join(lines), []
-    notebook.cells = [cell]
-    return nbformat.writes(notebook)
-
-
-def cpu_of(command):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-
-# How low and how steep it goes
-
-
-def products(shapes, rounds):
-    """Print how much of a step the two products with R are: what is left when nothing else is."""
-    print("\nOf a step, R @ Q and R.T @ P alone are:")
-    for shape in shapes:
-        R, P, Q = problem(*shape)
-        names = ("gradient_descent", "multiplicative_update", "hals")
-        steps = [one_step(name, R, P, Q) for name in names]
-        alone, *whole = alternate([lambda R=R, P=P, Q=Q: (R @ Q, R.T @ P), *steps], rounds)
-        parts = ", ".join(
-            f"{alone.median() / step.median():.0%} of {name}" for name, step in zip(names, whole)
-        )
-        print(f"  {size(R, P):22} {times(alone.get_values())}: {parts}")
-
-
-def one_step(name, R, P, Q):
-    numbers = {"alpha": ALPHA / R.size, "beta": BETA} if name in ("gradient_descent", "sgd") else {}
-    R, P, Q = mf._checked(R, P, Q, missing=name == "sgd")
-    if name == "sgd":
-        values, rates = mf.waves(R, numbers["alpha"])
-        return lambda: mf.sgd_epoch(values, rates, P, Q, BETA)
-    if name == "hals":
-        return lambda: mf.hals_step(R, P, Q, 4)
-    if name == "multiplicative_update":
-        return lambda: mf.multiplicative_step(R, P, Q)
-    return lambda: mf.gradient_step(R, P, Q, **numbers)
-
-
-def growth(shapes, rounds):
-    """Return the median time of a step of each kernel, for each shape."""
-    names = ("gradient_descent", "sgd", "multiplicative_update", "hals")
-    cost = {name: [] for name in names}
-    for shape in shapes:
-        matrices = problem(*shape)
-        benchmarks = alternate([one_step(name, *matrices) for name in names], rounds)
-        for name, benchmark in zip(names, benchmarks):
-            cost[name].append(benchmark.median())
-    return cost
-
-
-def draw(path, quick, rounds):
+def growth(page, shapes, folder):
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    shapes = [(20 * n, 80 * n, 4 if quick else 16) for n in ((1, 2) if quick else (10, 20, 40, 80))]
-    widths = [(*((20, 80) if quick else (800, 3200)), K) for K in (4, 8, 16, 32, 64)]
-    series = {
-        "N M": ([N * M for N, M, _ in shapes], shapes, f"K={shapes[0][2]}"),
-        "K": ([K for *_, K in widths], widths, f"{widths[0][0]} x {widths[0][1]}"),
-    }
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for axis, (label, (x, points, rest)) in zip(axes, series.items()):
-        print(f"\nTime of a step grows as ({label})^slope, {rest}, {x[0]} to {x[-1]}:")
-        for name, cost in growth(points, rounds).items():
-            slope = np.polyfit(np.log(x), np.log(cost), 1)[0]
-            print(f"  {name:22} {slope:5.2f}   " + "  ".join(f"{1e3 * t:.3g} ms" for t in cost))
-            axis.loglog(x, cost, "o-", label=f"{name}, slope {slope:.2f}")
-        axis.set(xlabel=f"{label} ({rest})", ylabel="seconds a step")
-        axis.set_xticks(x, [f"{n:,}" for n in x])
-        axis.minorticks_off()
-        axis.legend(fontsize="small")
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=100)
+    entries, cost = [N * M for N, M, _ in shapes], []
+    for shape in shapes:
+        R, P, Q = problem(*shape)
+        functions = {
+            "gradient_descent": partial(mf.gradient_step, R, P, Q, ALPHA / R.size, BETA),
+            "sgd": partial(mf.sgd_epoch, *mf.waves(R, ALPHA / R.size), P, Q, BETA),
+            "multiplicative_update": partial(mf.multiplicative_step, R, P, Q),
+            "hals": partial(mf.hals_step, R, P, Q, 4, 0.5),
+            "the two products alone": partial(two_products, R, P, Q),
+        }
+        cost.append(np.median(alternate(min(page.rounds, 5), *functions.values()), axis=1))
+    slopes = np.polyfit(np.log(entries), np.log(cost), 1)[0]
+    texts = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(functions, slopes))
+    page.say(FIGURE.format(K=shapes[0][2], first=entries[0], last=entries[-1], slopes=texts))
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name, times in zip(functions, np.transpose(cost)):
+        axis.loglog(entries, 1e3 * times, "k--" if "alone" in name else "o-", label=name)
+    axis.set(xlabel=f"entries of R, N M (K = {shapes[0][2]})", ylabel="milliseconds a step")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    if folder:
+        figure.savefig(folder / "benchmark.png", dpi=80)
     plt.close(figure)
-    print(f"\ndrawn: {path}")
 
 
-def describe_machine():
-    run = pyperf.Run([1.0], metadata={"name": "machine"})
-    known = run.get_metadata()
-    print(f"{known.get('cpu_model_name', known['platform'])}, {os.cpu_count()} CPUs")
-    try:
-        from threadpoolctl import threadpool_info  # scikit-learn brings it
-    except ImportError:
-        threadpool_info = list
-    blas = {
-        f"{i['internal_api']} {i['version']} ({i.get('architecture')}, {i['num_threads']} threads)"
-        for i in threadpool_info()
-        if i["user_api"] == "blas"
-    }
-    print(f"Python {known['python_version']}, NumPy {np.__version__}, BLAS: {'; '.join(blas)}")
-    print(f"load when started: {known.get('load_avg_1min', '?')}")
+def machine():
+    """Say what it ran on, as far as it shows in the numbers."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((x.split(": ")[1] for x in lines if "model name" in x), platform.processor())
+    load = (
+        f"load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else "any load"
+    )
+    blas = [x for x in threadpool_info() if x["user_api"] == "blas" and "numpy" in x["filepath"]]
+    known = [f"{x[key]}" for x in blas for key in ("internal_api", "version", "architecture")]
+    known += [f"threads: {x['num_threads']}" for x in blas]
+    known += [f"{name}={value}" for name, value in os.environ.items() if "OPENBLAS" in name]
+    return (
+        f"{model}, {os.cpu_count()} cores, {load}; Python {platform.python_version()}, NumPy "
+        f"{np.__version__} ({', '.join(known)}), scikit-learn {sklearn.__version__}, numba "
+        f"{numba.__version__}"
+    )
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small data, one run: a smoke test")
     parser.add_argument("--rounds", type=int, default=9, help="alternating runs (default: 9)")
-    parser.add_argument("--plot", default="benchmark.png", help="file to draw (benchmark.png)")
+    parser.add_argument("--write", nargs="?", const=HERE, type=Path, help="folder for the page")
     options = parser.parse_args(arguments)
-    quick, rounds = options.quick, 1 if options.quick else options.rounds
-    describe_machine()
-    table = Table(rounds)
+    quick, folder = options.quick, options.write
+    page = Page(1 if quick else options.rounds)
+    page.say(TOP.format(machine=machine(), rounds=page.rounds))
+    page.header("function", "time", "over its two products", "against", "time", "times as fast")
     small, large = ((10, 20, 2), (20, 30, 4)) if quick else ((100, 256, 2), (400, 4096, 20))
-    sgd_rows(table, small, large)
-    gradient_rows(table, small, 1.7)
-    gradient_rows(table, large, 7)
-    multiplicative_row(table, small, 200, 1.8)
-    multiplicative_row(table, (*large[:2], 2 * large[2]), 50, 1)
-    hals_rows(table, quick)
-    if not quick:
-        notebook_row(table)
-    products([small, large, (*large[:2], 2 * large[2])], rounds)
-    draw(options.plot, quick, min(rounds, 5))
+    sgd_rows(page, small, large)
+    gradient_rows(page, small, faster=1.7)
+    gradient_rows(page, large, limit=1.2)
+    multiplicative_row(page, small, 200, faster=1.2)
+    multiplicative_row(page, large, 50, limit=1.2)
+
+    page.say(HALS.format(n=len(SEEDS)))
+    page.header(
+        *("data", "steps", "a step over its two products", "iterations of `cd`"),
+        *("times as fast, median", "worst", "as its whole run, median", "worst"),
+    )
+    if quick:
+        hals_row(page, "uniform", (20, 30, 2))
+        hals_row(page, "faces", (20, 64, 2))
+    else:
+        hals_row(page, "faces", (400, 4096, 40), 4.5, 4, limit=2.2)
+        hals_row(page, "faces", (100, 256, 16), 1.1, 0.9)
+        hals_row(page, "faces", (100, 256, 2), None, 1.5)
+        hals_row(page, "uniform", (400, 4096, 40), None, 9)
+    shapes = [(20 * n, 80 * n, 4 if quick else 16) for n in ((1, 2) if quick else (5, 10, 20, 40))]
+    growth(page, shapes, folder)
+    if folder:
+        (folder / "BENCHMARK.md").write_text(page.text, encoding="utf-8")
 
 
 if __name__ == "__main__":

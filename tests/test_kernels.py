@@ -622,7 +622,7 @@ def test_faces_are_drawn_row_by_row_on_one_scale(shown):
     assert [*top.get_yticks(), *bottom.get_xticks(), *bottom.get_yticks()] == []
     assert [axis.get_ylabel() for axis in figure.axes] == ["wide", "small"]
     assert text == (
-        "Faces. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
+        "Faces: a, b, c. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
         "small: 1 of 2 x 2 pixels, values 0.00 to 22.00."
     )
 
@@ -652,7 +652,7 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown
     assert dips.get_xydata().tolist() == [[0, 4], [1, 1], [2, 2]]
     assert peaks.get_xydata().tolist() == [[10, 1], [20, 9], [30, 5]]
     assert bound.get_ydata()[0] == bound.get_ydata()[-1] == 1.5
-    assert (peaks.get_marker(), long.get_marker()) == ("o", "")
+    assert [line.get_marker() for line in (dips, peaks, long)] == ["o", "D", ""]
     for style in ("color", "linestyle"):
         assert len({getattr(line, f"get_{style}")() for line in (dips, peaks, long)}) == 3
     (legend,) = figure.legends
@@ -663,7 +663,7 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_name_where_it_ends(shown
     assert labels == ("Race", "step", "error", "log")
     assert text == (
         "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
-        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 3 at 29."
+        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.207 at 3, 3 at 29."
     )
 
 

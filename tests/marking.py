@@ -92,6 +92,7 @@ def configure(config):
             )
         found += here
     option.nbval = option.nbval_lax = False
+    option.dist, option.tx = "no", []  # of pytest-xdist
     config.pluginmanager.register(Marking(*sorted_out(found), option), "marking")
 
 

@@ -1,711 +1,666 @@
-"""Check an answer to an exercise, on problems of a few entries."""
+"""Judge an answer by the numbers it returns. MARKING.md says what the verdicts mean.
 
-import _thread
+1. Presumed right: on two small problems, with numbers like the handout's, it follows a known order.
+2. Else it is measured: which way very short steps go, and whether many reach the optimum.
+3. Only what fails both is looked up among the mistakes. A hint says what was measured.
+"""
+
+import ast
+import collections
 import contextlib
-import dis
+import functools
+import inspect
 import io
 import itertools
-import math
 import re
-import signal
 import textwrap
-import threading
-import time
+import traceback
 import warnings
 from typing import NamedTuple
 
 import numpy as np
 
-from mf_solutions import multiplicative_step, multiplicative_update, squared_error
+CORRECT, NOTED, WRONG = "correct", "correct, with a note", "wrong"
 
 
 class Verdict(NamedTuple):
-    """What a check found.
-
-    Attributes
-    ----------
-    kind : str
-        "correct", "correct, with a note", "wrong" or "not attempted".
-    label : str
-        What was recognised, in a few words; empty if not attempted.
-    text : str
-        The same in a sentence or two.
-    """
-
-    kind: str
-    label: str
-    text: str
+    kind: str  # one of the three above, "not attempted" or "no verdict"
+    label: str  # what was recognised, in a few words
+    text: str  # the same in a sentence or two
 
     def __str__(self):
-        """Return the verdict as the student reads it."""
         return textwrap.fill(f"{self.kind}: {self.text}", 90)
 
     __repr__ = __str__
 
 
-class WrongAnswer(AssertionError):
-    """A wrong answer: the message is a hint, ``verdict`` the whole :class:`Verdict`."""
-
-    def __init__(self, verdict):
-        super().__init__(str(verdict))
-        self.verdict = verdict
+class Settled(Exception):
+    """Ends a check, wherever its verdict is reached: that is the only argument."""
 
 
 def check_matrix_factorization(f):
-    """Check an answer to Exercise 1.
-
-    The answer runs on problems of a few entries. One very short step shows which way
-    it goes: whatever the order of the updates, that must be down the gradient. Longer
-    steps tell the orders apart. An order that is not in the table is judged by where
-    it ends, as the optimum is known: soft-thresholded singular values.
-
-    Parameters
-    ----------
-    f : callable
-        ``f(R, P, Q, K, steps, alpha, beta)`` that returns ``P`` and ``Q``.
-
-    Returns
-    -------
-    Verdict
-
-    Raises
-    ------
-    WrongAnswer
-        If the answer is wrong; the message is a hint.
-    TypeError
-        If ``f`` is not a function.
-
-    References
-    ----------
-    Cai, J.-F., Candes, E. J. and Shen, Z. (2010). A singular value thresholding
-    algorithm for matrix completion. SIAM Journal on Optimization 20(4), 1956-1982.
-    """
-    return _check(_judge_matrix_factorization, f)
+    """Return the verdict on an answer to Exercise 1, ``f(R, P, Q, K, steps, alpha, beta)``."""
+    return _check(f, gradient=True)
 
 
 def check_multiplicative_update(f):
-    """Check an answer to Exercise 2.
-
-    The answer runs on problems of a few entries. Its first step is looked up among
-    the right and the mistaken forms of the update; then the next ones must follow. A
-    step that is not in the tables is judged by what the update promises: no negative
-    entry, no rising error, a zero stays zero, and an exact factorization stays put.
-
-    Parameters
-    ----------
-    f : callable
-        ``f(R, P, Q, steps)`` that returns ``P`` and ``Q``.
-
-    Returns
-    -------
-    Verdict
-
-    Raises
-    ------
-    WrongAnswer
-        If the answer is wrong; the message is a hint.
-    TypeError
-        If ``f`` is not a function.
-    """
-    return _check(_judge_multiplicative_update, f)
+    """Return the verdict on an answer to Exercise 2, ``f(R, P, Q, steps)``."""
+    return _check(f, gradient=False)
 
 
-_HINTS = {  # for each mistake: what the numbers look like
-    "entries with R <= 0 skipped": "only the positive entries of R have any effect. In ratings, 0 "
-    'means "not rated"; here half of a centred face would vanish.',
-    "start ignored": "P and Q are far from those that went in, after one very short step. Where "
-    "does it start?",
+@np.errstate(all="ignore")
+def _check(f, gradient):
+    with contextlib.suppress(OSError, TypeError, ValueError):  # where no source can be found
+        if f is ... or (f.blank if hasattr(f, "blank") else is_blank(inspect.getsource(f))):
+            return Verdict("not attempted", "", "there is nothing to check yet.")
+    try:
+        return _judged(Answer(f, gradient))
+    except Settled as settled:
+        return settled.args[0]
+
+
+HINTS = {  # for each mistake: what was measured, and where to look
+    "not a function": "it needs your function itself, without brackets, but got {got}.",
+    "the start comes back": "P and Q come back as they went in. Does what is calculated get there?",
+    "start ignored": "the same comes back, whichever {factor} goes in. Where does it start?",
+    "one factor never changes": "{factor} comes back as it went in.",
+    "no pair of factors": "it must end with a return of two matrices, P and Q, but returns {got}.",
+    "wrong shapes": "P and Q go in with shapes {given} and come back with {got}.",
+    "not finite": "NaN or infinity comes back after {what}.",
+    "K hard-coded": "with K = 2 it is right, with K = 3 it is not. Which loop should know K?",
+    "alpha ignored": "twice the alpha, and the same result. Where is alpha used?",
+    "steps ignored": "{what}. How often does the loop run, and when does it return?",
+    "stops early": "{what}. When should it stop?",
+    "stale factors": "where it stops, it returns older factors than with fewer steps.",
+    "entries with R <= 0 skipped": "only the positive entries of R have an effect, half a face.",
     "error missing": "the step is the same however well P and Q fit already. Where is the error?",
-    "error squared": "the step grows with the square of the error. The square is what should "
-    "become small; its slope is something else.",
-    "other features forgotten": "each feature is fitted as if there were no other. What does the "
-    "sum in the error run over?",
+    "error squared": "the step grows with the square of the error, not with its slope.",
+    "other features forgotten": "each feature is fitted as if there were no other.",
     "sign of the gradient": "a factor moves uphill, and the error grows. Look at the signs.",
     "sign of beta": "the regularization pushes a factor away from zero. It is there to pull back.",
     "beta ignored": "the size of beta makes no difference to one of the factors, or to both.",
-    "2 missing": "the data pull half as much as they should, beside beta. Take the derivative of "
-    "the square again.",
-    "one factor never changes": "{factor} comes back as it went in.",
-    "Q untransposed": "Q goes in with shape {given} and comes back with {got}. If you turn it on "
-    "its side, turn it back.",
-    "K hard-coded": "it does not work for every K: not for K = {K}. Which loop should know K?",
-    "steps ignored": "{what}. How often does the loop run, and when does it return?",
-    "alpha ignored": "twice the alpha, and the same result. Where is alpha used?",
-    "elementwise where a matrix product is needed": "* multiplies entry by entry, where the "
-    "equation has a product of matrices.",
-    "matrix product where elementwise is needed": "@ multiplies matrices, where the equation "
-    "multiplies numbers: it has the same subscripts on both sides.",
-    "transpose missing": "a product has the right matrices, but one of them is not turned. Write "
-    "the shapes below each other: the inner numbers must agree.",
-    "fraction upside down": "where the product of the factors is too small it shrinks, and where "
-    "it is too large it grows. Which of the two belongs on top?",
+    "beta counted again": "beta counts {P:.2g} times for P and {Q:.2g} for Q, the data once.",
+    "2 missing": "the data pull half as much as they should. What is the slope of a square?",
+    "fraction upside down": "where P Q^T is too small it shrinks. Which belongs on top?",
     "additive step": "something is added to the factor. What does the name of the method say?",
     "old factor missing": "the fraction alone comes back. What is it the correction of?",
-    "stale factors": "where it stops by itself, it returns older factors than with fewer steps. "
-    "Which P and Q does it hold then?",
-    "too slow": "no answer within {seconds} s, for matrices of about 30 entries. Is there a loop "
-    "that never ends?",
-    "no pair of factors": "it must end with a return of two matrices, P and Q.",
-    "wrong shapes": "P and Q go in with shapes {given} and come back with {got}.",
-    "not finite": "NaN or infinity comes back from a few short steps with small numbers.",
+    "another method": "it is another method; it converges, but it is not the update asked for.",
     "not the update": "{what}. Take one entry of P, work out its step by hand, and compare.",
 }
 
-_NOTES = {  # for what a right answer may do otherwise
-    "both from the old values": "Both factors start from the old values, so the error can rise. "
-    "When Q is updated with the new P, it never does.",
-    "stops early": "It stops before the last step when the error is small enough.",
-    "steps of another length": "Its steps are {length:.2g} times as long as the equations say (on "
-    "a matrix of {N} x {M}), so alpha means something else.",
-    "changes its arguments": "It changes the caller's {names}, so a second run starts elsewhere: "
-    "P += ... writes into the old array, P = P + ... makes a new one.",
-}
-
-
-# What both checks share. A verdict can be reached anywhere: it is raised as _Settled.
-
-
-class _Settled(Exception):
-    """Ends a check; its argument is the verdict."""
-
 
 def _wrong(label, **details):
-    return _Settled(Verdict("wrong", label, _HINTS[label].format(**details)))
+    return Settled(Verdict(WRONG, label, HINTS[label].format(**details)))
 
 
-def _blank():
-    return _Settled(Verdict("not attempted", "", "there is nothing to check yet."))
+# The handout's own lines, and such as do nothing, as ast.unparse writes them
+_LINES = r"""Pu, Qu = \(P, Q\)|Q = Q\.T|P = Pu|Q = Qu|e_[PQ] = .*|\w+ = (None|\.\.\.)|print\(.*\)
+|pass|break|continue|return( None| \(P, Q(\.T)?\))?|raise NotImplementedError.*|'.*'|".*"|\.\.\.
+|(for \w+ in range\(steps\)|if e_P < 0\.001 and e_Q < 0\.001):.*"""
 
 
-def _check(judge, f):
-    """Ask the judge, with the answer's prints and warnings kept away and its time bounded."""
-    if f is not ... and not callable(f):
-        raise TypeError(f"f must be your function itself, without brackets, but got {f!r}")
-    try:
-        with (
-            _time_limit(20),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-            warnings.catch_warnings(),
-            np.errstate(all="ignore"),
-        ):
-            warnings.simplefilter("ignore")
-            verdict = judge(_Answer(f))
-    except _Settled as settled:
-        (verdict,) = settled.args
-    if verdict.kind == "wrong":
-        raise WrongAnswer(verdict)
-    return verdict
+def is_blank(source):
+    """Whether this function has only lines of the handout, ``pass``, texts, prints and the like."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        (function,) = ast.parse(textwrap.dedent(source)).body
+        inner = [x for x in ast.walk(function) if isinstance(x, ast.stmt)][1:]
+        lines = _LINES.replace("\n", "")
+        known = all(re.fullmatch(lines, ast.unparse(x), re.DOTALL) for x in inner)
+        return known and isinstance(function, ast.FunctionDef)
+
+
+# ---- Calling an answer
+
+
+def place_of(error, *codes):
+    """Return the line of these files where an exception came from, as " (line 3: ...)"."""
+    files = {getattr(code, "co_filename", code) for code in codes}
+    frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename in files]
+    return f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
 
 
 @contextlib.contextmanager
-def _time_limit(seconds):
-    """Interrupt the main thread after so many seconds, as Ctrl-C would."""
-    late, done, lock = threading.Event(), threading.Event(), threading.Lock()
-
-    def watch():
-        while not done.wait(1 if late.is_set() else seconds):  # again, should it be swallowed
-            with lock:
-                if not done.is_set():
-                    late.set()
-                    _thread.interrupt_main()
-
-    if threading.current_thread() is not threading.main_thread():  # no other can be interrupted
+def _undisturbed(f):
+    """Keep prints, warnings and random numbers to themselves, if the function runs here."""
+    if hasattr(f, "blank"):
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
+    state = np.random.get_state()
+    np.random.seed(0)  # lest a verdict depend on chance
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             yield
         finally:
-            with lock:
-                done.set()
-            if late.is_set():
-                time.sleep(0.1)  # the last interrupt may still be on its way
-    except (KeyboardInterrupt, _Settled):
-        if not late.is_set():
-            raise
-    finally:
-        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
-    if late.is_set():
-        raise _wrong("too slow", seconds=seconds)
+            np.random.set_state(state)
 
 
-class _Answer:
-    """A student's function, called on copies. What cannot be judged ends the check."""
+def _names(code):
+    inner = [_names(x) for x in code.co_consts if inspect.iscode(x)]
+    return {*code.co_names}.union(*inner)
 
-    def __init__(self, f):
-        self.f = f
-        self.changed = set()
 
-    def __call__(self, R, P, Q, *numbers):
-        if self.f is ...:
-            raise _blank()
-        arguments = {"R": R.copy(), "P": P.copy(), "Q": Q.copy()}
+class Answer:
+    """A function, called on copies as the handout calls it. What cannot be judged ends the check.
+
+    ``shared`` are names of the notebook's own cells: at each call they mean what they mean there.
+    """
+
+    def __init__(self, f, gradient):
+        if not callable(f):
+            raise _wrong("not a function", got=type(f).__name__)
+        self.f, self.gradient, self.notes, self.changed = f, gradient, {}, set()
+        self.code, self.scope = getattr(f, "__code__", None), getattr(f, "__globals__", {})
+        self.shared = {x for x in "RPQKNM" if not callable(self.scope.get(x, callable))}
+        self.borrowed = self.shared & (_names(self.code) if self.code else self.shared)
         try:
-            factors = self.f(*arguments.values(), *numbers)
+            self.signature = inspect.signature(f)
+        except (TypeError, ValueError):
+            self.signature = inspect.signature(lambda *all: None)
+
+    def __call__(self, R, P, Q, steps, *numbers):
+        values = {"R": R.copy(), "P": P.copy(), "Q": Q.copy(), "K": P.shape[1], "steps": steps}
+        values |= zip(("alpha", "beta"), numbers)
+        arguments = self.arguments(values)
+        before = {x: self.scope[x] for x in self.shared}
+        self.scope.update((x, {**values, "N": len(P), "M": len(Q)}[x]) for x in self.shared)
+        try:
+            with _undisturbed(self.f):
+                result = self.f(*arguments.args, **arguments.kwargs)
+        except ImportError as error:
+            text = f"it needs {error.name}, which is not installed here."
+            raise Settled(Verdict("no verdict", f"needs {error.name}", text)) from error
         except (Exception, SystemExit) as error:
-            unfinished = isinstance(error, NameError) and self.is_blank()
-            if unfinished or type(error) is NotImplementedError:
-                raise _blank() from None
+            if isinstance(error, Settled):
+                raise
             name, message = type(error).__name__, textwrap.shorten(str(error), 160)
-            verdict = Verdict("wrong", name, f"it stops with {name}: {message}")
-            raise _Settled(verdict) from None
-        for name, X in zip("RPQ", (R, P, Q)):
-            if not np.array_equal(X, arguments[name]):
-                self.changed.add(name)
-        if factors is None and self.is_blank():
-            raise _blank()
-        return self.pair(factors, P, Q)
+            place = getattr(error, "place", "") or place_of(error, self.code)
+            text = f"it stops with {name}: {message}{place}"
+            raise Settled(Verdict(WRONG, name, text)) from error
+        finally:
+            self.scope.update(before)
+        self.changed |= {x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])}
+        return self.factors(result, P, Q)
 
-    def is_blank(self):
-        """Whether it never reads R, as in the blanks of the handout."""
-        code = getattr(self.f, "__code__", None)
-        if code is None or not code.co_varnames:
-            return False
-        read = " ".join(str(instruction.argval) for instruction in dis.get_instructions(code))
-        return code.co_varnames[0] not in re.findall(r"\w+", read)
+    def arguments(self, values):
+        """Give each parameter the value of its name, or else the next one in the handout's order.
 
-    def pair(self, factors, P, Q):
-        if not isinstance(factors, (tuple, list)) or len(factors) != 2:
-            raise _wrong("no pair of factors")
+        One that has another name and a default takes only the value in the handout's same place.
+        """
+        parameters, given, odd = self.signature.parameters, {}, []
+        order = [x for x in values if x != "K" or self.gradient]
+        left = [x for x in order if x not in parameters]
+        for place, (name, parameter) in enumerate(parameters.items()):
+            if name in values:
+                given[name] = values[name]
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                takes = "RPQK" if "kwargs" in parameters else order
+                given[name] = [values[x] for x in left if x in takes]
+                left = [x for x in left if x not in takes]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                given[name], left = {x: values[x] for x in left}, []
+            elif left and (parameter.default is parameter.empty or order.index(left[0]) == place):
+                odd += [f"{left[0]} is called {name}"] if left[0] not in "RPQK" else []
+                given[name] = values[left.pop(0)]
+        if odd := odd + [f"{x} is missing" for x in left]:
+            self.notes["parameters of its own"] = f"Of its parameters, {', '.join(odd)}."
+        return inspect.BoundArguments(self.signature, given)
+
+    def factors(self, result, P, Q):
+        several = isinstance(result, (tuple, list)) or getattr(result, "ndim", 0) == 3
+        if not several or len(result) < 2:
+            raise _wrong("no pair of factors", got=type(result).__name__)
         try:
-            new_P, new_Q = (np.asarray(X, float) for X in factors)
+            factors = [np.array(X, float) for X in result[:2]]
         except Exception:
-            raise _wrong("no pair of factors") from None
-        if new_P.shape == P.shape and new_Q.shape == Q.T.shape != Q.shape:
-            raise _wrong("Q untransposed", given=Q.shape, got=new_Q.shape)
-        if new_P.shape != P.shape or new_Q.shape != Q.shape:
-            given, got = f"{P.shape} and {Q.shape}", f"{new_P.shape} and {new_Q.shape}"
-            raise _wrong("wrong shapes", given=given, got=got)
-        if not np.isfinite(new_P).all() or not np.isfinite(new_Q).all():
-            raise _wrong("not finite")
-        return new_P, new_Q
-
-    def is_correct(self, label, text, notes):
-        """Return the verdict on a right answer, with what else there is to say about it."""
-        if self.changed:
-            notes = {
-                **notes,
-                "changes its arguments": {"names": " and ".join(sorted(self.changed))},
-            }
-        if not notes:
-            return Verdict("correct", label, text)
-        said = " ".join(_NOTES[note].format(**details) for note, details in notes.items())
-        return Verdict("correct, with a note", next(iter(notes)), f"{text} {said}")
+            got = " and ".join(type(X).__name__ for X in result[:2])
+            raise _wrong("no pair of factors", got=got) from None
+        shapes = f"{P.shape} and {Q.shape}", " and ".join(str(X.shape) for X in factors)
+        if shapes[0] != shapes[1]:
+            raise _wrong("wrong shapes", given=shapes[0], got=shapes[1])
+        if len(result) > 2:
+            self.notes["more than two values"] = f"It returns {len(result)} values, not only P, Q."
+        if list in map(type, result[:2]):
+            self.notes["lists returned"] = "It returns lists, not arrays."
+        return factors
 
 
-def _random(N, M, K, draw):
-    """Return a small problem of these shapes, the same every time."""
+# ---- The right orders
+
+ORDERS = [
+    *("P first", "Q first", "both from the old values"),
+    *("P first, error recomputed", "Q first, error recomputed"),
+    *("feature by feature", "feature by feature, both from the old values"),
+]
+SEES = ("full batch", "online", "a row at a time", "a column at a time")
+GRADIENT = [f"{sees}, {order}" for sees in SEES for order in ORDERS]
+REPEATED = {f"each factor {times} times": times for times in (2, 3, 5, 10)}
+UPDATE = ["P first", "Q first", "both from the old values", "feature by feature", *REPEATED]
+# The numbers are alpha and beta; the multiplicative update has none
+Problem = collections.namedtuple("Problem", "N M K steps numbers")
+
+
+@functools.cache
+def _start(problem):
+    """Return R, P, Q. In a long run the error can vanish."""
+    N, M, K, steps, numbers = problem
     rng = np.random.RandomState(N + M)
-    return tuple(getattr(rng, draw)(*shape) for shape in ((N, M), (N, K), (M, K)))
+    P, Q, A, B = (rng.rand(n, K) for n in (N, M, N, M))
+    if not numbers:  # in units so small that the handout's rule for stopping waits
+        unit = 1e4 if steps > 99 else 100
+        return unit**2 * A @ B.T, unit * P, unit * Q
+    if steps > 99:
+        return 3 * np.linalg.qr(A - 0.5)[0] @ np.linalg.qr(B - 0.5)[0].T, P, Q
+    return 0.7 * rng.randn(N, M), P, Q  # of both signs, as centred faces are
 
 
-def _near(new, old, tol=1e-3):
-    return all(np.abs(X - Y).max() <= tol for X, Y in zip(new, old))
+def _turned(x):
+    return np.swapaxes(x, -1, -2)
 
 
-# Exercise 1: the entries that an update sees, times the order in which it goes
+def _blocks(sees, N, M):
+    """Yield the rows and columns that an update sees; those with nothing in common, together."""
+    rows, columns = np.arange(N), np.arange(M)
+    if sees == "full batch":
+        yield rows[None], columns[None]
+    elif sees == "a row at a time":
+        yield from ((np.array([[i]]), columns[None]) for i in rows)
+    elif sees == "a column at a time":
+        yield from ((rows[None], np.array([[j]])) for j in columns)
+    else:  # online: the entries of an anti-diagonal
+        for d in range(N + M - 1):
+            i = rows[max(0, d - M + 1) : d + 1, None]
+            yield i, d - i
 
 
-def _everything(N, M):
-    return [(slice(None), slice(None))]
-
-
-def _entries(N, M):
-    return [([i], [j]) for i in range(N) for j in range(M)]
-
-
-def _rows(N, M):
-    return [([i], slice(None)) for i in range(N)]
-
-
-def _columns(N, M):
-    return [(slice(None), [j]) for j in range(M)]
-
-
-_VISITS = {
-    "full batch": ("full-batch gradient descent", _everything),
-    # An entry waits only for those above it and to its left, so both orders give the same
-    "online": ("online gradient descent, entry by entry, row by row or column by column", _entries),
-    "a row at a time": ("gradient descent, a row of R at a time", _rows),
-    "a column at a time": ("gradient descent, a column of R at a time", _columns),
-}
-
-
-def _both_old(r, p, q, alpha, beta):
-    e = r - p @ q.T
-    return p + alpha * (2 * e @ q - beta * p), q + alpha * (2 * e.T @ p - beta * q)
-
-
-def _P_first(r, p, q, alpha, beta):
-    e = r - p @ q.T
-    p = p + alpha * (2 * e @ q - beta * p)
-    return p, q + alpha * (2 * e.T @ p - beta * q)
-
-
-def _recomputed(r, p, q, alpha, beta):
-    p = p + alpha * (2 * (r - p @ q.T) @ q - beta * p)
-    return p, q + alpha * (2 * (r - p @ q.T).T @ p - beta * q)
-
-
-def _by_feature(update):
-    def updates(r, p, q, alpha, beta):
-        p, q = p.copy(), q.copy()
-        for k in range(p.shape[1]):
-            others = np.arange(p.shape[1]) != k
-            rest = r - p[:, others] @ q[:, others].T  # what feature k is to explain
-            p[:, [k]], q[:, [k]] = update(rest, p[:, [k]], q[:, [k]], alpha, beta)
+def _downhill(order, r, p, q, alpha, beta):
+    if order.startswith("Q first"):
+        return _downhill(order.replace("Q", "P"), _turned(r), q, p, alpha, beta)[::-1]
+    if order.startswith("feature by feature"):
+        p, q, inner = p.copy(), q.copy(), order.partition(", ")[2]
+        for k in range(p.shape[-1]):
+            others = np.arange(p.shape[-1]) != k
+            rest = r - p[..., others] @ _turned(q[..., others])  # what feature k is to explain
+            one = p[..., [k]], q[..., [k]]
+            p[..., [k]], q[..., [k]] = _downhill(inner, rest, *one, alpha, beta)
         return p, q
+    e = r - p @ _turned(q)
+    new_p = p + alpha * (2 * e @ q - beta * p)
+    if "recomputed" in order:
+        e = r - new_p @ _turned(q)
+    seen = p if "old" in order else new_p
+    return new_p, q + alpha * (2 * _turned(e) @ seen - beta * q)
 
-    return updates
+
+def _multiplied(label, R, P, Q):
+    if label == "feature by feature":
+        P = P.copy()
+        for k in range(P.shape[1]):
+            P[:, k] *= R @ Q[:, k] / (P @ (Q.T @ Q[:, k]))
+        return P
+    for _ in range(REPEATED.get(label, 1)):
+        P = P * (R @ Q) / (P @ (Q.T @ Q))
+    return P
 
 
-def _swapped(update):
-    return lambda r, p, q, alpha, beta: update(r.T, q, p, alpha, beta)[::-1]
+def _step(label, R, P, Q, *numbers):
+    if numbers:
+        P, Q = P.copy(), Q.copy()
+        sees, _, order = label.partition(", ")
+        for i, j in _blocks(sees, *R.shape):
+            r = R[i[..., :, None], j[..., None, :]]
+            P[i], Q[j] = _downhill(order, r, P[i], Q[j], *numbers)
+        return P, Q
+    if label == "Q first":
+        return _step("P first", R.T, Q, P)[::-1]
+    new_P = _multiplied(label, R, P, Q)
+    return new_P, _multiplied(label, R.T, Q, P if "old" in label else new_P)
 
 
-_ORDERS = {
-    "P first": ("P first, then Q from the new P and the same residual", _P_first),
-    "Q first": ("Q first, then P from the new Q and the same residual", _swapped(_P_first)),
-    "both from the old values": ("both factors from the old values", _both_old),
-    "error recomputed": ("P first, then Q from a new residual", _recomputed),
-    "Q first, error recomputed": ("Q first, then P from a new residual", _swapped(_recomputed)),
-    "feature by feature": ("feature by feature, each from a new residual", _by_feature(_P_first)),
-    "feature by feature, both from the old values": (
-        "feature by feature, both factors from the old values and a new residual",
-        _by_feature(_both_old),
-    ),
-}
+@functools.lru_cache(maxsize=512)
+def _path(problem, label):
+    """Return P and Q at the start, after each step, and one further."""
+    R, *points = _start(problem)
+    points = [points]
+    for _ in range(problem.steps + 1):
+        points.append(_step(label, R, *points[-1], *problem.numbers))
+    return [np.array(X) for X in zip(*points)]
 
-_STEPS = {  # of P, without the 2 and the regularization, that are not the gradient's
+
+def _place(factors, path, last, tolerance):
+    """Return after how many steps a path is at these factors, the last if in doubt, or None."""
+    far = [np.abs(X - Y).max(axis=(1, 2)) / np.abs(Y[0]).max() for X, Y in zip(factors, path)]
+    far = np.nan_to_num(np.maximum(*far), nan=np.inf)
+    place = last if far[last] <= tolerance / 10 else int(np.argmin(far))
+    return place if far[place] <= tolerance else None
+
+
+def _follows(answer, problem):
+    """Return the order that an answer follows, and for how many steps; or None, and what came."""
+    try:
+        factors = answer(*_start(problem), problem.steps, *problem.numbers)
+    except Settled as settled:
+        return None, settled
+    for label in GRADIENT if problem.numbers else UPDATE:
+        tolerance = 2e-5 if problem.numbers else 1e-3
+        place = _place(factors, _path(problem, label), problem.steps, tolerance)
+        if place is not None:
+            return label, place
+    return None, None
+
+
+# ---- 1. Presumed right
+
+
+def _judged(answer):
+    gradient = answer.gradient
+    tall = Problem(9, 7, 3, 12, (0.01, 0.02) if gradient else ())
+    wide = Problem(8, 11, 2, 20, (0.005, 0.05) if gradient else ())
+    (label, stop), (same, other) = _follows(answer, tall), _follows(answer, wide)
+    if label is None or label != same:
+        ended = next((x for x in (stop, other) if isinstance(x, Settled)), None)
+        if ended and (ended.args[0].kind != WRONG or ended.args[0].label == "too slow"):
+            raise ended
+        three, why = _follows(answer, wide._replace(K=3))
+        draws = re.search(r"\(line .*\b(plt|fig|axs?|axes)\b", str(why))
+        if same and not (three or draws) and _follows(answer, tall._replace(K=2))[0]:
+            raise _wrong("K hard-coded")
+        if ended or answer.borrowed:
+            _as_the_handout_calls(answer)
+        if ended:
+            raise ended
+        return (_measured_gradient if gradient else _measured_update)(answer)
+    if stop == other == 0:
+        raise _wrong("the start comes back")
+    what = f"where steps is {tall.steps} and {wide.steps}, it takes {stop} and {other}"
+    if stop - tall.steps == other - wide.steps != 0:
+        raise _wrong("steps ignored", what=what)
+    if stop * wide.steps == other * tall.steps != tall.steps * wide.steps:
+        answer.notes["steps of another length"] = f"{what[0].upper()}{what[1:]}."
+    if label == "both from the old values":
+        answer.notes[label] = (
+            "So the error can rise, as it cannot when Q is updated with the new P."
+        )
+    if label in REPEATED:
+        answer.notes["steps of another length"] = f"A step updates {label}."
+    if "steps of another length" not in answer.notes:
+        _stops(answer, label)
+    if not gradient:
+        _adds(answer, label)
+    one, why = _follows(answer, Problem(6, 5, 1, 12, tall.numbers))
+    if one is None and not (why and why.args[0].label == "too slow"):
+        text = f"With K = 1 {why.args[0].text if why else 'it is not right'}."
+        answer.notes["not with K = 1"] = text
+    what = "gradient descent" if gradient else "multiplicative updates"
+    more = ": the order of the handout's printed figures" if label == "full batch, P first" else ""
+    return _right(answer, label, f"{what}, {label}{more}.")
+
+
+def _right(answer, label, text):
+    """Return the verdict on a right answer, with what else there is to be said."""
+    notes = answer.notes
+    if answer.borrowed:
+        names = " and ".join(sorted(answer.borrowed))
+        notes["names of the notebook"] = f"It takes {names} from the notebook."
+    if answer.changed:
+        notes["changes its arguments"] = (
+            f"It changes the caller's {' and '.join(sorted(answer.changed))}, so a second run "
+            "starts elsewhere: P += ... writes into the old array, P = P + ... makes a new one."
+        )
+    for name, value in (("alpha", 0.002), ("beta", 0.02)):
+        default = getattr(answer.signature.parameters.get(name), "default", value)
+        if default not in (value, inspect.Parameter.empty):
+            notes[f"another default of {name}"] = f"Its {name} is {default!r} by default."
+    if notes:
+        return Verdict(NOTED, next(iter(notes)), " ".join([text, *notes.values()]))
+    return Verdict(CORRECT, label, text)
+
+
+def _stops(answer, label):
+    """Let it run for long, and see where it stops by itself."""
+    problem = Problem(5, 6, 2, 400, (0.008, 1e-6) if answer.gradient else ())
+    (R, P, Q), path = _start(problem), _path(problem, label)
+
+    def stop_of(steps, last):
+        with contextlib.suppress(Settled):
+            return _place(answer(R, P, Q, steps, *problem.numbers), path, last, 1e-4)
+
+    stop = stop_of(problem.steps, problem.steps)
+    if stop is None or stop == problem.steps:
+        return
+    errors = [np.sum((R - X @ Y.T) ** 2) for X, Y in zip(*path)]
+    end = errors[problem.steps]
+    left = (errors[stop] - end) / (errors[0] - end)
+    if left > 0.02:
+        what = f"it stops after {stop} of {problem.steps} steps, at a squared error of"
+        what += f" {errors[stop]:.3g}, and more steps bring {end:.3g}"
+        raise _wrong("stops early", what=what)
+    if (stop_of(stop + 2, 0) or 0) > stop + 1:
+        raise _wrong("stale factors")
+    moves = [np.linalg.norm(X[stop + 1] - X[stop]) / X[0].size for X in path]
+    goes_on = answer.gradient or max(moves) > 0.0015  # by the handout's rule
+    if left > 1e-6 and goes_on:
+        answer.notes["stops early"] = "It stops before the last step when the error is small."
+
+
+def _as_the_handout_calls(answer):
+    """End the check if the answer is right on 100 faces of 16 x 16 with K = 2."""
+    problem = Problem(100, 256, 2, 12, (0.0015, 0.03) if answer.gradient else ())
+    kept, answer.shared = answer.shared, set()
+    label, stop = _follows(answer, problem)
+    answer.shared = kept
+    if label and stop == problem.steps:
+        text = "It is right as the handout calls it, on other sizes it is not."
+        answer.notes["only on the handout's faces"] = text
+        raise Settled(_right(answer, label, f"{label}."))
+
+
+# ---- 2. Measured, and 3. looked up among the mistakes
+
+STEPS = {  # of P, without the 2 and the regularization, that are not the gradient's
     "entries with R <= 0 skipped": lambda R, P, Q: ((R - P @ Q.T) * (R > 0)) @ Q,
     "error missing": lambda R, P, Q: R @ Q,
     "error squared": lambda R, P, Q: (R - P @ Q.T) ** 2 @ Q,
     "other features forgotten": lambda R, P, Q: R @ Q - P * np.sum(Q * Q, axis=0),
 }
-
-_SLIPS = {  # how they show in the pulls of the data and of beta, each of which should be 1
+SLIPS = {  # how they show in what the data and beta count, each of which should be 1
     "sign of the gradient": lambda data, charge: min(data) < -0.05,
     "sign of beta": lambda data, charge: min(charge) < -0.05,
-    "beta ignored": lambda data, charge: min(charge) < 0.05,
-    "2 missing": lambda data, charge: abs(min(data) - 0.5) < 0.03,
+    "2 missing": lambda data, charge: min(abs(data - 0.5)) < 0.03,
+    "beta counted again": lambda data, charge: max(charge) > 1.5 and max(abs(data - 1)) < 0.03,
 }
-
-
-def _judge_matrix_factorization(answer):
-    tall, wide, single = (_random(*shape, "randn") for shape in ((6, 5, 3), (4, 7, 2), (5, 4, 1)))
-    numbers = 4, 0.03, 0.5
-    try:
-        directions = [_direction(answer, *tall), _direction(answer, *wide)]
-        found = answer(*wide, 2, *numbers)
-    except _Settled as settled:
-        raise _of_shapes(settled, answer, "randn", _gradient_forms) from None
-    try:
-        directions.append(_direction(answer, *single))
-    except _Settled:
-        raise _wrong("K hard-coded", K=1) from None
-
-    R, P, Q = wide
-    for visits, order in itertools.product(_VISITS, _ORDERS):
-        if _near(found, _descent(visits, order, R, P, Q, *numbers), tol=1e-4):
-            notes = {"stops early": {}} if _stops_early(answer, visits, order) else {}
-            label, text = f"{visits}, {order}", f"{_VISITS[visits][0]}, {_ORDERS[order][0]}"
-            if label == "full batch, P first":
-                text += ": the order of the handout's printed figures"
-            return answer.is_correct(label, f"{text}.", notes)
-
-    text = "gradient descent in an order of its own, and it reaches the optimum."
-    if None in directions:  # it may choose at random which entries it sees
-        if not _reaches_the_optimum(answer):
-            raise _wrong("not the update", what="the step does not go down the gradient")
-        return answer.is_correct("another method that works", text, {})
-    length, charges = directions[1]
-    notes = {}
-    if abs(length - 1) > 0.03:
-        notes["steps of another length"] = {"length": length, "N": len(P), "M": len(Q)}
-    if charges[0] == charges[1] and any(
-        _near(found, _descent("full batch", order, R, P, Q, 4, 0.03, 0.5 * charges[0]), tol=1e-4)
-        for order in _ORDERS
-    ):
-        raise _wrong("not the update", what=f"beta counts {charges[0]:.0f} times")
-    if not _reaches_the_optimum(answer):
-        raise _wrong("not the update", what="one step is right, but many do not reach the optimum")
-    return answer.is_correct("another method that works", text, notes)
-
-
-def _descent(visits, order, R, P, Q, steps, alpha, beta):
-    """Gradient descent over these entries and in this order."""
-    P, Q = P.copy(), Q.copy()
-    for _ in range(steps):
-        for i, j in _VISITS[visits][1](*R.shape):
-            P[i], Q[j] = _ORDERS[order][1](R[i][:, j], P[i], Q[j], alpha, beta)
-    return P, Q
-
-
-def _direction(answer, R, P, Q):
-    """Take one very short step; return its length, and how often it charges beta to P and Q.
-
-    To first order in alpha every right answer does the same,
-    ``P += alpha * (2 E Q - c beta P)``: c is 1 for a full batch, and ``M`` online.
-    """
-    K, alpha, beta = P.shape[1], 1e-5, 0.5
-    scale = 1024  # the same problem in larger units, lest a rule for stopping thinks it small
-
-    def ends(steps, alpha, P=P, Q=Q):
-        big = R * scale**2, P * scale, Q * scale
-        factors = answer(*big, K, steps, alpha / scale**2, beta * scale**2)
-        return [X / scale for X in factors]
-
-    def moved(steps, alpha):
-        return [(X - Y) / alpha for X, Y in zip(ends(steps, alpha), (P, Q))]
-
-    if _near(ends(1, alpha), ends(1, alpha, 2 * P, 2 * Q), tol=0):
-        raise _wrong("start ignored")
-    dP, dQ = one = moved(1, alpha)
-    idle = ~dP.any(axis=0) & ~dQ.any(axis=0)
-    if idle.all():
-        if not any(X.any() for X in moved(3, alpha)):
-            raise _blank()
-        raise _wrong("steps ignored", what="with steps = 1 nothing moves")
-    size = max(np.abs(X).max() for X in one)
-    if _near(moved(1, 2 * alpha), (dP / 2, dQ / 2), tol=1e-6 * size):
-        raise _wrong("alpha ignored")
-    if idle.any():
-        raise _wrong("K hard-coded", K=K)
-    for name, d in (("P", dP), ("Q", dQ)):
-        if not d.any():
-            raise _wrong("one factor never changes", factor=name)
-
-    E = R - P @ Q.T
-    pulls = _pull(dP, E @ Q, P), _pull(dQ, E.T @ P, Q)
-    if None in pulls:
-        for (label, step), seen in itertools.product(_STEPS.items(), (R == R, R > 0)):
-            charged = seen.sum(axis=1)[:, None] * P, seen.sum(axis=0)[:, None] * Q
-            if _pull(dP, step(R, P, Q), charged[0]) or _pull(dQ, step(R.T, Q, P), charged[1]):
-                raise _wrong(label)
-    if alpha * size > 0.5:
-        raise _wrong("start ignored")
-    if None in pulls:
-        return None
-    three = max(np.abs(X).max() for X in moved(3, alpha)) / size
-    if abs(three - 1) < 1e-6:
-        raise _wrong("steps ignored", what="1 step or 3 steps, and the result is the same")
-    if abs(three - 2) < 0.01:
-        raise _wrong("steps ignored", what="it takes one step more than it should")
-    data = np.array([of_data / 2 for of_data, _ in pulls])
-    charge = np.array([-of_beta / beta for _, of_beta in pulls])
-    charges = np.round(charge / data)
-    if abs(data[0] - data[1]) < 0.03 * data[0] and np.allclose(charge, charges * data, rtol=0.03):
-        if np.all(1 <= charges) and np.all(charges <= R.shape[::-1]):
-            if min(charges) == 1 or abs(data[0] - 1) < 0.03:
-                return data[0], charges
-    for label, shows in _SLIPS.items():
-        if shows(data, charge):
-            raise _wrong(label)
-    counts = f"the data count {data[0]:.2g} times and beta {charge[0]:.2g} times"
-    raise _wrong("not the update", what=f"in the step of P, {counts}")
-
-
-def _pull(d, data, factor):
-    """Return a, b of ``d = a * data + b * factor``, or None where no numbers fit."""
-    terms = np.column_stack([data.ravel(), factor.ravel()])
-    pull = np.linalg.lstsq(terms, d.ravel(), rcond=None)[0]
-    rest = d.ravel() - terms @ pull
-    return tuple(pull) if np.linalg.norm(rest) < 0.02 * np.linalg.norm(d) else None
-
-
-def _stops_early(answer, visits, order):
-    """Start where the error is small, and see whether it goes all the way."""
-    R, P, Q = _random(6, 5, 3, "randn")
-    R = P @ Q.T + 1e-4 * R
-    numbers = 4, 0.02, 0.0
-    last = _descent(visits, order, R, P, Q, *numbers)
-    return not _near(answer(R, P, Q, 3, *numbers), last, tol=0.05 * np.abs(last[0] - P).max())
-
-
-def _reaches_the_optimum(answer):
-    """Run for long, and compare the objective with the closed form of its optimum."""
-    sizes = np.array([3.0, 2.0])  # the singular values of R
-    rng = np.random.RandomState(0)
-    U, V = (np.linalg.qr(rng.randn(n, 2))[0] for n in (5, 4))
-    R, P, Q = (U * sizes) @ V.T, rng.rand(5, 2), rng.rand(4, 2)
-    length, charges = _direction(answer, R, P, Q) or (1, np.array([4, 5]))
-    beta = 1 / math.sqrt(np.prod(charges))  # each singular value shrinks by half of this root
-    beta_P, beta_Q = beta * charges
-    optimum = np.sum(0.25 + (sizes - 0.5))
-    P, Q = answer(R, P, Q, 2, 1000, min(0.01 / length, 1.0), beta)
-    reached = np.sum((R - P @ Q.T) ** 2) + (beta_P * np.sum(P**2) + beta_Q * np.sum(Q**2)) / 2
-    return reached < 1.05 * optimum
-
-
-# Exercise 2: what a factor is multiplied by, and in which order it goes
-
-
-def _simultaneous_step(R, P, Q):
-    return multiplicative_step(R, P, Q)[0], multiplicative_step(R.T, Q, P)[0]
-
-
-def _Q_first_step(R, P, Q):
-    return multiplicative_step(R.T, Q, P)[::-1]
-
-
-_FIRST = {  # from which Q and from which P: label, sentence, step, notes
-    ("old", "new"): ("P first", "P first, then Q from the new P.", multiplicative_step, {}),
-    ("new", "old"): ("Q first", "Q first, then P from the new Q.", _Q_first_step, {}),
-    ("old", "old"): (
-        "both from the old values",
-        "as the equations literally say.",
-        _simultaneous_step,
-        {"both from the old values": {}},
-    ),
-}
-
-_RULES = [  # label (none for the right one), new factor from the old one and the two products
-    ("", lambda X, top, bottom: X * top / bottom),
+RULES = [  # label, new factor from the old one and the two products
     ("fraction upside down", lambda X, top, bottom: X * bottom / top),
     ("additive step", lambda X, top, bottom: X + top / bottom),
     ("additive step", lambda X, top, bottom: X + top - bottom),
     ("additive step", lambda X, top, bottom: X + X * top / bottom),
     ("old factor missing", lambda X, top, bottom: top / bottom),
-    ("one factor never changes", lambda X, top, bottom: X),
 ]
 
 
-def _judge_multiplicative_update(answer):
-    tall, wide = (_random(*shape, "rand") for shape in ((6, 5, 3), (4, 7, 2)))
-    try:
-        orders = {_first_step(answer, *tall), _first_step(answer, *wide)}
-    except _Settled as settled:
-        raise _of_shapes(settled, answer, "rand", _update_forms) from None
-    if len(orders) > 1 or None in orders:
-        _keeps_its_promises(answer, *tall)
-        text = "multiplicative, in an order of its own: the error never rises."
-        return answer.is_correct("another method that works", text, {})
-    label, text, step, notes = _FIRST[orders.pop()]
-    _goes_on(answer, step, *tall)
-    return answer.is_correct(label, f"multiplicative updates, {text}", notes)
+BETA = 0.05  # where short steps are measured
 
 
-def _first_step(answer, R, P, Q):
-    """Return from which Q and from which P the first step starts, or None if it is not known."""
-    one, three = answer(R, P, Q, 1), answer(R, P, Q, 3)
-    if _near(three, (P, Q), tol=0):
-        if _near(answer(R * 100, P * 10, Q * 10, 3), (P * 10, Q * 10), tol=0):
-            raise _blank()
-        raise _wrong("not the update", what="whether it moves depends on the units of R")
-    if _near(one, (P, Q), tol=0):
-        raise _wrong("steps ignored", what="with steps = 1 nothing moves")
-    if _near(one, three, tol=1e-9):
-        raise _wrong("steps ignored", what="1 step or 3 steps, and the result is the same")
-    if any(_near(one, step(R, *step(R, P, Q))) for _, _, step, _ in _FIRST.values()):
-        raise _wrong("steps ignored", what="it takes one step more than it should")
-    new_P, new_Q = one
-    order = _origin(new_P, R, P, Q, new_Q, "P"), _origin(new_Q, R.T, Q, P, new_P, "Q")
-    return None if None in order else order
+def _moves(answer, start, steps=20, alpha=1e-5, beta=BETA):
+    """Take very short steps; return how far they go, in units of alpha, on average."""
+    factors = answer(*start, steps, alpha, beta)
+    if not all(np.isfinite(X).all() for X in factors):
+        raise _wrong("not finite", what=f"{steps} steps with alpha = {alpha:g}")
+    return [(X - Y) / (alpha * steps) for X, Y in zip(factors, start[1:])]
 
 
-def _origin(new, R, P, Q, new_Q, name):
-    """Return which Q the new P comes from: "old", "new", or None where no rule leads there."""
-    for label, rule in _RULES:
-        for origin, Y in (("old", Q), ("new", new_Q)):
-            if _near([new], [rule(P, R @ Y, P @ (Y.T @ Y))]):
-                if label:
-                    raise _wrong(label, factor=name)
-                return origin
-    return None
+def _pull(d, data, factor, tolerance=0.02):
+    """Return a, b of ``d = 2 a * data - b BETA factor``, or None where no numbers fit."""
+    terms = np.column_stack([2 * data.ravel(), -BETA * factor.ravel()])
+    pull = np.linalg.lstsq(terms, d.ravel(), rcond=None)[0]
+    rest = d.ravel() - terms @ pull
+    return pull if np.linalg.norm(rest) < tolerance * np.linalg.norm(d) else None
 
 
-def _goes_on(answer, step, R, P, Q):
-    """More steps must lead further along the path that the first step begins."""
-    path = [(P, Q)]
-    for _ in range(500):
-        path.append(step(R, *path[-1]))
-
-    def place(steps):
-        found = answer(R, P, Q, steps)
-        distances = [max(np.abs(X - Y).max() for X, Y in zip(found, point)) for point in path]
-        if min(distances) > 0.01:
-            raise _wrong("not the update", what="the first step is right, but not all of the next")
-        return int(np.argmin(distances))
-
-    stop = place(500)
-    for steps in (*range(2, 10), *range(stop + 1, min(stop + 10, 500))):
-        there = place(steps)
-        if there > stop + 1 and not _near(path[there], path[stop]):
-            raise _wrong("stale factors")
+def _pulls(moves, E, P, Q, tolerance=0.02):
+    pulls = [_pull(d, D, X, tolerance) for d, D, X in zip(moves, (E @ Q, E.T @ P), (P, Q))]
+    return None if any(pull is None for pull in pulls) else np.transpose(pulls)
 
 
-def _keeps_its_promises(answer, R, P, Q):
-    def errors(*steps):
-        return [squared_error(R, *answer(R, P, Q, number)) for number in steps]
+def _measured_gradient(answer):
+    """To first order in alpha every right answer does ``P += alpha * (2 E Q - c beta P)``.
 
-    start, best = (squared_error(R, *multiplicative_update(R, P, Q, n)) for n in (0, 500))
-    with_zero = P.copy()
-    with_zero[0, 0] = 0
-    kept_P, kept_Q = answer(P @ Q.T, P, Q, 3)
-    broken = {
-        "an entry goes negative": min(X.min() for X in answer(R, P, Q, 20)) < 0,
-        "the error rises": np.any(np.diff([start, *errors(*range(1, 21))]) > 1e-6),
-        "the error stays large": errors(500)[0] > best + 0.1 * (start - best),
-        "a zero does not stay zero": abs(answer(R, with_zero, Q, 3)[0][0, 0]) > 1e-3,
-        "an exact factorization changes": not _near([kept_P @ kept_Q.T], [P @ Q.T], tol=0.01),
-    }
-    for what, holds in broken.items():
-        if holds:
-            raise _wrong("not the update", what=what)
-
-
-# Products of the wrong form stop with an error about shapes. On square matrices they run,
-# and can be told apart.
-
-
-def _of_shapes(settled, answer, draw, forms):
-    """Return the verdict on products of the wrong form, or the one that there is."""
-    if settled.args[0].label != "ValueError":
-        return settled
-    try:
-        for labels in forms(answer, *_random(4, 4, 4, draw)):
-            if labels and "" not in labels:
-                return _wrong(labels[0])
-    except _Settled:
-        pass
-    return settled
-
-
-def _products(A, B):
-    """Yield the product of two square matrices, and its wrong forms with their labels."""
-    for X, Y in itertools.product((A, A.T), (B, B.T)):
-        yield "" if X is A and Y is B else "transpose missing", X @ Y
-        yield "elementwise where a matrix product is needed", X * Y
+    A full batch charges beta once, so that c = 1; entry by entry P is charged M times and Q N.
+    """
+    rng = np.random.RandomState(0)
+    P, Q, E = rng.randn(6, 3), rng.randn(5, 3), 0.1 * rng.randn(6, 5)  # below most limits
+    start = P @ Q.T + E, P, Q
+    moves, twice = _moves(answer, start), _moves(answer, start, 40)
+    pulls, tolerance = _pulls(moves, E, P, Q), 0.03
+    if pulls is None:  # it may choose at random what it looks at
+        pulls, tolerance = _pulls(_moves(answer, start, 1000), E, P, Q, 0.2), 0.25
+        if pulls is not None:  # and where the error is 0, only beta moves it
+            still = zip(_moves(answer, (P @ Q.T, P, Q), 1000), (P, Q))
+            pulls[1] = [-np.sum(d * X) / np.sum(X * X) / BETA for d, X in still]
+    if pulls is None or min(pulls[0]) <= 0:
+        raise _gradient_mistake(answer, start, moves, twice, pulls)
+    length, counts = pulls[0].mean(), pulls[1] / pulls[0]
+    whole = np.maximum(np.round(counts), 1)
+    ratio = 2 * np.linalg.norm(twice[0]) / np.linalg.norm(moves[0])
+    batches = min(whole) == 1 or tolerance > 0.1 or (abs(length - 1) < 0.03 and np.ptp(whole))
+    close = np.allclose([*pulls[0] / length, *counts], [1, 1, *whole], rtol=tolerance)
+    linear = np.allclose(
+        _moves(answer, start, alpha=2e-5)[0], moves[0], rtol=0.1, atol=0.1 * length
+    )
+    run = (length, 1000) if tolerance < 0.1 else (1.0, int(1000 / min(length, 1)))
+    if not (
+        batches and close and linear and ratio > 1.1 and _reaches_the_optimum(answer, whole, *run)
+    ):
+        raise _gradient_mistake(answer, start, moves, twice, pulls)
+    if abs(ratio - 2) > 0.01 and tolerance < 0.1:
+        answer.notes["steps that change"] = (
+            f"Twice as many steps take it {ratio:.3g} times as far, as with momentum or a falling "
+            "rate: alpha is not the length of every step."
+        )
+    answer.notes["a method of its own"] = (
+        f"Its order is its own, and it reaches the optimum. In a step the data count {length:.2g}"
+        f" times, beta {counts[0]:.2g} times for P and {counts[1]:.2g} for Q."
+    )
+    return _right(answer, "a method of its own", "gradient descent.")
 
 
-def _gradient_forms(answer, R, P, Q):
-    """Yield the forms that fit the step of P, then those that fit the step of Q."""
-    new_P, new_Q = answer(R, P, Q, 4, 1, 1e-5, 0.5)
-    for new, X, data, Y in ((new_P, P, R, Q), (new_Q, Q, R.T, P)):
-        yield [
-            label or other
-            for label, product in _products(X, Y.T)
-            for other, gradient in _products(data - product, Y)
-            if _pull(new - X, gradient, X)
-        ]
+def _reaches_the_optimum(answer, counts, length=1.0, steps=1000, alphas=(0.01, 0.05)):
+    """Run for long, and compare the objective with its optimum: soft-thresholded singular values.
+
+    Cai, Candes and Shen (2010), SIAM Journal on Optimization 20(4), 1956-1982.
+    """
+    sizes = np.array([3.0, 2.0])  # the singular values of R
+    rng = np.random.RandomState(0)
+    U, V = (np.linalg.qr(rng.randn(n, 2))[0] for n in (5, 4))
+    R, P, Q = (U * sizes) @ V.T, rng.rand(5, 2), rng.rand(4, 2)
+    beta = 1 / np.sqrt(np.prod(counts))  # each singular value shrinks by half of this root
+    for alpha in alphas:
+        X, Y = answer(R, P, Q, steps, min(alpha / length, 1.0), beta)
+        weights = beta * (counts[0] * np.sum(X**2) + counts[1] * np.sum(Y**2))
+        if np.sum((R - X @ Y.T) ** 2) + weights / 2 < 1.05 * np.sum(0.25 + (sizes - 0.5)):
+            return True
+    return False
 
 
-def _update_forms(answer, R, P, Q):
-    """Yield the forms that fit the new P, then those that fit the new Q."""
-    new_P, new_Q = answer(R, P, Q, 1)
-    for new, X, data, others in ((new_P, P, R, (Q, new_Q)), (new_Q, Q, R.T, (P, new_P))):
-        labels = []
-        for Y in others:
-            top, bottom = data @ Y, X @ Y.T @ Y
-            for mixed in (X @ (top / bottom), X.T @ (top / bottom), X @ top / bottom):
-                if _near([new], [mixed]):
-                    labels.append("matrix product where elementwise is needed")
-            bottoms = [(a or b, W) for a, V in _products(X, Y.T) for b, W in _products(V, Y)]
-            bottoms += [(a or b, W) for a, V in _products(Y.T, Y) for b, W in _products(X, V)]
-            for (label, top), (other, bottom) in itertools.product(_products(data, Y), bottoms):
-                if _near([new], [X * top / bottom]):
-                    labels.append(label or other)
-        yield labels
+def _gradient_mistake(answer, start, moves, twice, pulls):
+    R, P, Q = start
+    size = max(np.abs(X).max() for X in moves)
+
+    def same(others, shift=0.0):
+        """Whether P moves as far as there, and Q, to the last few digits."""
+        return [np.allclose(X, Y + shift, atol=1e-6 * size) for X, Y in zip(moves, others)]
+
+    if not size:
+        return _wrong("the start comes back")
+    with contextlib.suppress(Settled):
+        if _reaches_the_optimum(answer, np.ones(2), steps=20, alphas=[1e-4]):
+            return _wrong("another method")
+    there = 1 / (20 * 1e-5)  # where a factor ends that has started 1 higher, as far as it moves
+    for shift_P, shift_Q in ((1, 0), (0, 1)):
+        shifts = np.array([shift_P, shift_Q])[:, None, None] * there
+        others = _moves(answer, (R, P + shift_P, Q + shift_Q))
+        if all(same([X + shift for X, shift in zip(others, shifts)])):
+            return _wrong("start ignored", factor="P" if shift_P else "Q")
+    for name, d in zip("PQ", moves):
+        if not d.any():
+            return _wrong("one factor never changes", factor=name)
+    if all(same([2 * X for X in twice])):
+        return _wrong("steps ignored", what="20 steps or 40, and the result is the same")
+    faster = _moves(answer, start, alpha=2e-5)
+    if all(same([2 * X for X in faster])):
+        return _wrong("alpha ignored")
+    if not np.allclose(faster[0], moves[0], atol=0.1 * size):
+        return _wrong("not the update", what="with twice the alpha its step is not twice as long")
+    what = "the step of P does not go down the gradient"
+    if pulls is not None:
+        charged = _moves(answer, start, beta=2 * BETA)
+        drags = [(X - Y) / BETA for X, Y in zip(moves, charged)]
+        if min(np.abs(d).max() for d in drags) < 0.01:
+            return _wrong("beta ignored")
+        if all(np.allclose(d, c * X, atol=0.1) for d, c, X in zip(drags, pulls[1], (P, Q))):
+            for label, shows in SLIPS.items():
+                if shows(*pulls):
+                    return _wrong(label, P=pulls[1][0], Q=pulls[1][1])
+        (data, other), (beta, beta_Q) = pulls
+        what = f"for P the data count {data:.2g} times and beta {beta:.2g}, for Q {other:.2g} and"
+        what += f" {beta_Q:.2g}"
+        if np.allclose(pulls, 1, atol=0.03):
+            what = "a few steps are right, but many do not reach the optimum"
+        return _wrong("not the update", what=what)
+    for (label, step), seen in itertools.product(STEPS.items(), (R == R, R > 0)):
+        charged = seen.sum(axis=1)[:, None] * P, seen.sum(axis=0)[:, None] * Q
+        for d, data, X in zip(moves, (step(R, P, Q), step(R.T, Q, P)), charged):
+            if _pull(d, data, X) is not None:
+                return _wrong(label)
+    with contextlib.suppress(Settled):
+        if _reaches_the_optimum(answer, np.ones(2)):
+            return _wrong("another method")
+    return _wrong("not the update", what=what)
+
+
+def _near(new, old, tolerance=1e-3):
+    return all(np.abs(X - Y).max() <= tolerance * np.abs(Y).max() for X, Y in zip(new, old))
+
+
+def _measured_update(answer):
+    problem = Problem(6, 5, 3, 99, ())
+    (R, P, Q), (Ps, Qs) = _start(problem), _path(problem, "P first")
+    ends = [answer(R, P, Q, steps) for steps in (12, 20)]
+    if _near([X @ Y.T for X, Y in ends], [Ps[n] @ Qs[n].T for n in (12, 20)]):
+        answer.notes["scaled otherwise"] = "P and Q are scaled otherwise; their product is right."
+        return _right(answer, "P first", "multiplicative updates, P first.")
+    r, p, q = R / 1e4, P / 100, Q / 100  # on which what is added would show
+    runs = [[answer(*start, steps) for steps in (1, 3)] for start in ((r, p, q), (R, P, Q))]
+    starts = (p, q), (P, Q)  # in one of the units a rule for stopping, or a limit, may be at work
+    still = [all(_near([run[0][i]], [x[i]], 0) for run, x in zip(runs, starts)) for i in (0, 1)]
+    if all(still) or all(_near(*run, 1e-9) for run in runs):
+        what = "with 1 step nothing moves" if all(still) else "1 step or 3, and the same comes back"
+        raise _wrong("steps ignored", what=what)
+    if any(still):
+        raise _wrong("one factor never changes", factor="P" if still[0] else "Q")
+    one = runs[0][0]
+    for new, X, data, Ys in ((one[0], p, r, (q, one[1])), (one[1], q, r.T, (p, one[0]))):
+        for (label, rule), Y in itertools.product(RULES, Ys):
+            if _near([new], [rule(X, data @ Y, X @ (Y.T @ Y))]):
+                raise _wrong(label)
+    begin, end = (np.sum((r - X @ Y.T / 1e4) ** 2) for X, Y in ((P, Q), (Ps[99], Qs[99])))
+    for unit in (1, 100):
+        X, Y = (factor / unit for factor in answer(r * unit**2, p * unit, q * unit, 99))
+        error = np.sum((r - X @ Y.T) ** 2)
+        if min(X.min(), Y.min()) >= 0 and error < end + 0.05 * (begin - end):
+            raise _wrong("another method")
+    what = "the error after 99 steps is far from where the update leads"
+    if _near([one[0]], [Ps[1] / 100]):
+        what = "P is right after the first step, what follows is not"
+    raise _wrong("not the update", what=what)
+
+
+def _adds(answer, label):
+    """Note what is added to the fraction, if that shows on numbers like the faces'."""
+    problem = Problem(9, 7, 3, 12, ())
+    (R, P, Q), path = _start(problem), _path(problem, label)
+    with contextlib.suppress(Settled):
+        new, old = answer(R / 1e4, P / 100, Q / 100, 2), [X[2] / 100 for X in path]
+        if not _near(new, old):
+            text = "In the range of the faces it differs: what is added to the fraction shows."
+            answer.notes["something is added"] = text

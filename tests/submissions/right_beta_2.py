@@ -1,0 +1,81 @@
+# %%
+import numpy as np
+from sklearn.datasets import fetch_olivetti_faces
+import matplotlib.pyplot as plt
+from time import time
+from skimage.transform import resize
+
+
+# %%
+faces = fetch_olivetti_faces()
+X = resize(np.moveaxis(faces.images[:100], 0, -1), (16, 16))
+X = np.moveaxis(X, -1, 0).reshape(100, -1)
+n_samples, image_shape = 100, (16, 16)
+R = X - X.mean(axis=0)
+R -= R.mean(axis=1, keepdims=True)
+
+
+# %%
+def matrix_factorization(R, P, Q, K, steps=1000, alpha=0.001, beta=0):
+    Qt = Q.T
+    for _ in range(steps):
+        E = R - P @ Qt
+        P = P + alpha * (2 * E @ Qt.T - beta * P)
+        Qt = Qt + alpha * (2 * P.T @ E - beta * Qt)
+    return P, Qt.T
+
+
+# %%
+N = len(R)
+M = len(R[0])
+K = 2
+
+# initialize 
+rng = np.random.RandomState(1)
+P = rng.rand(N,K)
+Q = rng.rand(M,K)
+
+# run new function
+P_estimate, Q_estimate = matrix_factorization(R, P, Q, K, steps=5000, alpha=0.002)
+
+#show the learned basis
+plt.figure(figsize=(6, 3))
+plt.suptitle("learned basises from MF", size=16)
+for i in range(K):
+    plt.subplot(1, K, i+1)
+    plt.imshow(Q_estimate[:,i].reshape(16,16), cmap=plt.cm.gray)
+    plt.xticks(())
+    plt.yticks(())
+
+
+# %%
+print(R - P_estimate.dot(Q_estimate.T))
+
+
+# %%
+def mf_multiplicative_update(R, P, Q, steps=5000):
+    Qt = Q.T
+    for step in range(steps):
+        P = np.multiply(P, np.divide(np.matmul(R, Qt.T), np.matmul(P, np.matmul(Qt, Qt.T))))
+        Qt = np.multiply(Qt, np.divide(np.matmul(P.T, R), np.matmul(np.matmul(P.T, P), Qt)))
+    return P, Qt.T
+
+
+# %%
+rng = np.random.RandomState(1)
+P = rng.rand(N,K)
+Q = rng.rand(M,K)
+
+P_estimate, Q_estimate = mf_multiplicative_update(R, P, Q)
+#print(P_estimate.dot(Q_estimate.T))
+plt.figure(figsize=(6, 3))
+plt.suptitle("learned basises from NMF", size=16)
+for i in range(K):
+    plt.subplot(1, K, i+1)
+    plt.imshow(Q_estimate[:,i].reshape(16,16), cmap=plt.cm.gray)
+    plt.xticks(())
+    plt.yticks(())
+
+
+# %%
+print(R - P_estimate.dot(Q_estimate.T))

@@ -272,18 +272,16 @@ def damaged(request, folder):
     return folder / name
 
 
-def test_a_damaged_file_without_the_network_is_named_and_left_alone(damaged, folder):
+def test_a_damaged_file_is_named_and_left_alone_without_and_with_the_network(
+    damaged, folder, serve, original
+):
     before = content_of(folder.parent)
     faces, texts, _ = call()
     check_fallback(faces, texts, folder)
     assert f"reading {damaged} failed" in texts[0] and "the download failed" in texts[0]
     assert content_of(folder.parent) == before
 
-
-def test_a_damaged_file_with_the_network_is_named_and_left_alone(
-    damaged, folder, network, original
-):
-    before = content_of(folder.parent)
+    serve_content(serve, original[1])
     faces, texts, _ = call()
     check_olivetti(faces, original)
     (text,) = texts

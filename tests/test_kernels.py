@@ -55,13 +55,6 @@ def put(X, value, i=1, j=0):
     return X
 
 
-def with_spectrum(N, M, values, seed=0):
-    """A matrix whose singular values are these."""
-    rng = np.random.RandomState(seed)
-    U, V = (np.linalg.qr(rng.randn(n, len(values)))[0] for n in (N, M))
-    return U * values @ V.T
-
-
 def same(got, expected, rtol=1e-12):
     """Equal up to a fraction of the largest entry."""
     for X, Y in zip(got, expected):
@@ -122,8 +115,9 @@ def test_gradient_step_goes_down_the_gradient_of_the_objective(beta):
 @pytest.mark.parametrize("beta", [0, 0.8])
 def test_gradient_descent_reaches_the_svd_with_each_value_shrunk_by_half_of_beta(beta):
     values = np.array([3, 2, 1, 0.3, 0.2])
-    R = with_spectrum(9, 7, values)
     _, P, Q = problem(9, 7, 4)
+    U, V = (np.linalg.qr(np.random.RandomState(n).randn(n, 5))[0] for n in (9, 7))
+    R = U * values @ V.T
     error = mf.squared_error(R, *GD(R, P, Q, 5000, 0.02, beta))
     assert error == pytest.approx(np.sum(np.minimum(values[:4], beta / 2) ** 2) + 0.04, rel=1e-9)
 
@@ -231,21 +225,12 @@ def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
 
 
 @every_kernel
-@pytest.mark.parametrize(
-    "convert", [np.int16, np.uint8, np.ndarray.tolist], ids=lambda f: f.__name__
-)
-def test_whole_numbers_and_lists_count_as_float64(kernel, convert):
-    whole = [np.round(5 * X).astype(int) for X in problem(5, 4, 2)]
-    expected = run(kernel, *(X.astype(float) for X in whole))
-    identical(run(kernel, *map(convert, whole)), expected)
-
-
-@every_kernel
 @pytest.mark.parametrize("wide", range(3), ids="RPQ")
-def test_the_widest_float_type_among_the_matrices_is_that_of_the_factors(kernel, wide):
+@pytest.mark.parametrize("convert", [np.float64, np.int16, np.uint8, np.ndarray.tolist])
+def test_the_widest_float_type_counts_and_whole_numbers_are_float64(kernel, convert, wide):
     matrices = problem(5, 4, 2, dtype=np.float32)
-    matrices[wide] = matrices[wide].astype(float)
-    expected = run(kernel, *(X.astype(float) for X in matrices))
+    matrices[wide] = convert(np.round(5 * matrices[wide]))
+    expected = run(kernel, *(np.array(X, float) for X in matrices))
     identical(run(kernel, *matrices), expected)
 
 
@@ -469,11 +454,6 @@ def test_squared_error_is_the_double_sum_over_what_is_observed(shape, seed, hidd
     error = mf.squared_error(R, P, Q)
     assert isinstance(error, float)
     assert error == pytest.approx(naive, rel=1e-12)
-
-
-def test_squared_error_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="^Q does not fit"):
-        mf.squared_error(R0, P0, Q0.T)
 
 
 def test_the_error_in_blocks_of_rows_is_the_whole_error():

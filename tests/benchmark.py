@@ -303,8 +303,8 @@ def machine():
     known += [f"threads: {x['num_threads']}" for x in blas]
     return (
         f"{model}, {os.cpu_count()} cores, load {load} at the start; Python "
-        f"{platform.python_version()}, NumPy {np.__version__} ({', '.join(known)}), scikit-learn {sklearn.__version__}, numba "
-        f"{numba.__version__}"
+        f"{platform.python_version()}, NumPy {np.__version__} ({', '.join(known)}), "
+        f"scikit-learn {sklearn.__version__}, numba {numba.__version__}"
     )
 
 

@@ -171,25 +171,18 @@ def size(R, P):
     return f"{R.shape[0]} x {R.shape[1]}, K = {P.shape[1]}"
 
 
-def same(got, expected, rtol):
-    for X, Y in zip(got, expected):
-        np.testing.assert_allclose(X, Y, rtol=0, atol=rtol * np.abs(Y).max())
-
-
 def sgd_rows(page, small, large):
     def epochs(number, R, P, Q):
         return partial(mf.sgd, R, P, Q, number, ALPHA, BETA)
 
     R, P, Q = problem(*small)
     loop = partial(plain_epoch, R, P, Q, ALPHA, BETA)
-    same(epochs(1, R, P, Q)(), loop(), 0)
     work = f"`sgd`, an epoch of ten, {size(R, P)}"
     page.row(work, epochs(10, R, P, Q), "the loop in Python", loop, 30, steps=(10, 1))
 
     R, P, Q = problem(*large)
     one, work = epochs(1, R, P, Q), f"`sgd`, an epoch, {size(R, P)}"
     compiled = partial(numba.njit(plain_epoch), R, P, Q, ALPHA, BETA)
-    same(one(), compiled(), 0)
     page.row(work, one, "the loop in numba", compiled, 1 / 5)
     half = np.where(np.random.RandomState(5).rand(*R.shape) < 0.5, np.nan, R)
     page.row(f"{work}, half missing", epochs(1, half, P, Q), "nothing missing", one, 1 / 1.2)
@@ -210,7 +203,6 @@ def multiplicative_row(page, shape, steps, **wanted):
     R, P, Q = problem(*shape)
     ours = partial(mf.multiplicative_update, R, P, Q, steps)
     theirs = partial(scikit_learn, R, P, Q, solver="mu", tol=0, max_iter=steps)
-    same(ours(), theirs(), 1e-12)
     work = f"`multiplicative_update`, a step of {steps}, {size(R, P)}"
     wanted |= {"steps": (steps, steps), "at": (R, P, Q)}
     page.row(work, ours, 'scikit-learn\'s `"mu"`', theirs, **wanted)
@@ -305,17 +297,14 @@ def machine():
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((x.split(": ")[1] for x in lines if "model name" in x), platform.processor())
-    load = (
-        f"load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else "any load"
-    )
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     blas = [x for x in threadpool_info() if x["user_api"] == "blas" and "numpy" in x["filepath"]]
     known = [f"{x[key]}" for x in blas for key in ("internal_api", "version", "architecture")]
     known += [f"threads: {x['num_threads']}" for x in blas]
-    known += [f"{name}={value}" for name, value in os.environ.items() if "OPENBLAS" in name]
     return (
-        f"{model}, {os.cpu_count()} cores, {load}; Python {platform.python_version()}, NumPy "
-        f"{np.__version__} ({', '.join(known)}), scikit-learn {sklearn.__version__}, numba "
-        f"{numba.__version__}"
+        f"{model}, {os.cpu_count()} cores, load {load} at the start; Python "
+        f"{platform.python_version()}, NumPy {np.__version__} ({', '.join(known)}), "
+        f"scikit-learn {sklearn.__version__}, numba {numba.__version__}"
     )
 
 

@@ -7,15 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import nbformat
 import pytest
 from rebuild import NOTEBOOK, figures, load
+from sklearn.datasets import get_data_home
 
 pytestmark = pytest.mark.browser
 
@@ -66,66 +65,28 @@ LOOK = """async ([index, expected]) => {
 }"""
 
 
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 def expected(cell):
     """Return what the page should show of a cell of the reference copy."""
     math = cell.cell_type == "markdown" and "$" in cell.source
     return {"figures": len(figures(cell.get("outputs", []))), "math": math}
 
 
-def write_without_outputs(notebook, path):
-    notebook = deepcopy(notebook)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    nbformat.write(notebook, path)
-
-
-def settings_of_a_new_user(home):
-    from sklearn.datasets import get_data_home
-
-    environment = {
-        **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "HOME": str(home),
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "MPLCONFIGDIR": str(home / "matplotlib"),
-        "SCIKIT_LEARN_DATA": get_data_home(),
-    }
-    environment.pop("PYTHONPATH", None)  # the notebook has to bring its own module
-    return environment
-
-
-def wait_for_answer(server, url, log):
-    for _ in range(120):
-        if server.poll() is not None:
-            break
-        try:
-            return urlopen(url, timeout=5).close()
-        except (URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail("the server does not answer:\n" + log.read_text(encoding="utf-8"))
-
-
 @contextmanager
 def jupyter(front_end, folder, home):
     """Yield the address of the notebook's page; the server ends with the block."""
-    environment = settings_of_a_new_user(home)
+    environment = {  # of a new user: the notebook has to bring its own module
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(home),
+        "SCIKIT_LEARN_DATA": get_data_home(),
+    }
     # matplotlib says on stderr that it lists the fonts, if that takes long
     subprocess.run(
         [sys.executable, "-c", "import matplotlib.font_manager"], env=environment, check=True
     )
     app, page = FRONT_ENDS[front_end]
-    port = free_port()
-    log = home / "server.log"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     options = [
         "--no-browser",
         "--allow-root",
@@ -136,38 +97,24 @@ def jupyter(front_end, folder, home):
         f"--IdentityProvider.token={TOKEN}",
         f"--{app}.expose_app_in_browser=True",
     ]
-    with log.open("w", encoding="utf-8") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", front_end, *options],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for_answer(server, f"{url}/api?token={TOKEN}", log)
-        yield f"{url}/{page}/{NOTEBOOK.name}?token={TOKEN}"
-    finally:
-        server.terminate()  # which ends the kernel as well
+    command = [sys.executable, "-m", "jupyter", front_end, *options]
+    with subprocess.Popen(command, cwd=folder, env=environment) as server:
         try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            url = f"http://127.0.0.1:{port}"
+            wait_for_answer(server, f"{url}/api?token={TOKEN}")
+            yield f"{url}/{page}/{NOTEBOOK.name}?token={TOKEN}"
+        finally:
+            server.terminate()  # which ends the kernel as well
 
 
-def run_all_cells(page):
-    page.locator(".lm-MenuBar-item", has_text="Run").click()
-    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-    page.wait_for_function(FINISHED, timeout=TIME_LIMIT * 1000, polling=500)
-
-
-def save(page, path):
-    """Save with the keyboard; return what is in the file then."""
-    page.keyboard.press("Control+s")
-    page.wait_for_function(f"() => !{NOTEBOOK_PANEL}.model.dirty", timeout=30_000)
-    return nbformat.read(path, as_version=4)
+def wait_for_answer(server, url):
+    for _ in range(120):
+        assert server.poll() is None, "the server has ended: its log is above"
+        try:
+            return urlopen(url, timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail("the server does not answer: its log is above")
 
 
 @pytest.fixture(scope="module", params=FRONT_ENDS)
@@ -179,7 +126,11 @@ def visit(request, tmp_path_factory, olivetti):
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / NOTEBOOK.name
     reference = load()
-    write_without_outputs(reference, path)
+    blank = load()
+    for cell in blank.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(blank, path)
     home = tmp_path_factory.mktemp("home")
     with (
         jupyter(request.param, folder, home) as url,
@@ -189,8 +140,12 @@ def visit(request, tmp_path_factory, olivetti):
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.goto(url)
         page.wait_for_function(f"() => {IDLE}", timeout=60_000)
-        run_all_cells(page)
-        saved = save(page, path)
+        page.locator(".lm-MenuBar-item", has_text="Run").click()
+        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+        page.wait_for_function(FINISHED, timeout=TIME_LIMIT * 1000, polling=500)
+        page.keyboard.press("Control+s")
+        page.wait_for_function(f"() => !{NOTEBOOK_PANEL}.model.dirty", timeout=30_000)
+        saved = nbformat.read(path, as_version=4)
         seen = {
             cell.id: page.evaluate(LOOK, [index, expected(cell)])
             for index, cell in enumerate(reference.cells)

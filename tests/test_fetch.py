@@ -1,4 +1,4 @@
-"""Getting the faces, when all is well and when something fails: network, files, disk, Ctrl-C."""
+"""Getting the faces, when all is well and when something fails: network, files, disk."""
 
 import contextlib
 import errno
@@ -6,10 +6,7 @@ import hashlib
 import io
 import os
 import shutil
-import signal
 import socketserver
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -39,14 +36,13 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, *chunks):
         super().__init__(("127.0.0.1", 0), None)
         self.chunks = chunks
-        self.asked, self.closed = threading.Event(), threading.Event()
+        self.closed = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
         threading.Thread(target=self.serve_forever, args=[0.05], daemon=True).start()
 
     def finish_request(self, request, client_address):
         with contextlib.suppress(OSError):  # the client may hang up
             request.recv(65536)
-            self.asked.set()
             for i, chunk in enumerate(self.chunks):
                 if i and self.closed.wait(1):
                     return
@@ -75,7 +71,6 @@ def as_pickle(value):
 
 
 OTHER_ARRAY = np.random.RandomState(1).randint(256, size=(400, 4096)).astype(np.uint8)
-SILENCE = [b""] * 60
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +98,6 @@ def serve(monkeypatch):
         if content is not None:
             remote = remote._replace(checksum=hashlib.sha256(content).hexdigest())
         monkeypatch.setattr(_olivetti_faces, "FACES", remote)
-        return servers[-1]
 
     yield start
     with warnings.catch_warnings():  # a call given up may still speak, in the next test otherwise
@@ -164,21 +158,15 @@ def check_olivetti(faces, original):
         assert np.array_equal(faces[key], value)
 
 
-LENGTH = "Content-Length: 400000"
-HTML = http("200 OK", "Content-Type: text/html", body=b"<html></html>")
 FAILURES = {
     "connection refused": (CLOSED_PORT, "refused"),
-    "unknown host": ("http://no-such-host.invalid/", "failed (URLError"),
     "403": ([http("403 Forbidden")], "403: Forbidden"),
-    "500": ([http("500 Server Error")], "500: Server Error"),
-    "redirect loop": ([http("302 Found", "Location: /")], "infinite loop"),
-    "hangs up": ([b""], "closed connection"),
-    "not HTTP": ([b"hello\r\n"], "BadStatusLine"),
-    "cut": ([http("200 OK", LENGTH, body=b"abc")], "got only 3 out of"),
+    "cut": ([http("200 OK", "Content-Length: 400000", body=b"abc")], "got only 3 out of"),
     "wrong checksum": ([http("200 OK", body=b"abc")], "SHA256 checksum"),
-    "an HTML page": ([HTML], "SHA256 checksum"),
-    "never answers": (SILENCE, "not complete after 1 s"),
-    "a byte a second": ([http("200 OK", LENGTH), *[b"x"] * 60], "not complete after 1 s"),
+    "a byte a second": (
+        [http("200 OK", "Content-Length: 400000"), *[b"x"] * 60],
+        "not complete after 1 s",
+    ),
 }
 
 
@@ -248,8 +236,12 @@ def test_the_download_is_kept_and_then_does_without_the_network(
     assert content_of(folder) == kept and not content_of(folder.parent / "scratch")
 
 
-def test_a_file_put_into_the_folder_by_hand_does_without_the_network(folder, original):
-    folder.mkdir()
+def test_a_file_put_by_hand_into_scikit_learns_own_folder_is_enough(
+    tmp_path, original, monkeypatch
+):
+    monkeypatch.delenv("SCIKIT_LEARN_DATA")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = Path(get_data_home())
     (folder / BY_HAND).write_bytes(original[1])
     faces, texts, _ = call()
     check_olivetti(faces, original)
@@ -258,27 +250,13 @@ def test_a_file_put_into_the_folder_by_hand_does_without_the_network(folder, ori
     assert {path.name for path in folder.iterdir()} == {BY_HAND, CACHE}
 
 
-def test_the_folder_is_scikit_learns_own_where_none_is_set(tmp_path, original, monkeypatch):
-    monkeypatch.delenv("SCIKIT_LEARN_DATA")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    Path(get_data_home(), BY_HAND).write_bytes(original[1])
-    faces, texts, _ = call()
-    check_olivetti(faces, original)
-    assert not texts
-
-
 DAMAGES = {
-    "cache empty": (CACHE, b""),
     "cache cut": (CACHE, as_pickle(OTHER_ARRAY)[:1000]),
-    "cache garbage": (CACHE, bytes(range(256))),
-    "cache of something else": (CACHE, as_pickle({"faces": 1})),
     "cache of other images": (CACHE, as_pickle(OTHER_ARRAY)),
     "cache is a directory": (CACHE, Path.mkdir),
     "cache is a dangling link": (CACHE, lambda path: path.symlink_to("nowhere")),
-    "file empty": (BY_HAND, b""),
     "file is a page": (BY_HAND, b"<html>" * 100),
     "file of other images": (BY_HAND, as_mat(OTHER_ARRAY)),
-    "file is a dangling link": (BY_HAND, lambda path: path.symlink_to("nowhere")),
 }
 
 
@@ -294,18 +272,16 @@ def damaged(request, folder):
     return folder / name
 
 
-def test_a_damaged_file_without_the_network_is_named_and_left_alone(damaged, folder):
+def test_a_damaged_file_is_named_and_left_alone_without_and_with_the_network(
+    damaged, folder, serve, original
+):
     before = content_of(folder.parent)
     faces, texts, _ = call()
     check_fallback(faces, texts, folder)
     assert f"reading {damaged} failed" in texts[0] and "the download failed" in texts[0]
     assert content_of(folder.parent) == before
 
-
-def test_a_damaged_file_with_the_network_is_named_and_left_alone(
-    damaged, folder, network, original
-):
-    before = content_of(folder.parent)
+    serve_content(serve, original[1])
     faces, texts, _ = call()
     check_olivetti(faces, original)
     (text,) = texts
@@ -313,20 +289,6 @@ def test_a_damaged_file_with_the_network_is_named_and_left_alone(
     after = content_of(folder.parent)
     assert after.keys() - before.keys() == {folder / CACHE} - {damaged}
     assert before.items() <= after.items()
-
-
-def check_no_copy(folder, original):
-    faces, texts, _ = call()
-    check_olivetti(faces, original)
-    (text,) = texts
-    assert text.startswith("These are the Olivetti faces")
-    assert f"no copy could be kept in {folder} (" in text
-
-
-def test_where_no_folder_can_be_made_no_copy_is_kept(folder, network, original):
-    folder.write_bytes(b"mine")
-    check_no_copy(folder, original)
-    assert folder.read_bytes() == b"mine"
 
 
 def test_a_disk_full_halfway_leaves_no_part_of_a_copy(folder, network, original, monkeypatch):
@@ -338,49 +300,9 @@ def test_a_disk_full_halfway_leaves_no_part_of_a_copy(folder, network, original,
 
     folder.mkdir()
     monkeypatch.setattr(shutil, "copy", half)
-    check_no_copy(folder, original)
-    assert not content_of(folder)
-
-
-def test_no_temporary_folder_is_named_as_the_reason(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    faces, texts, _ = call()
-    check_fallback(faces, texts, folder)
-    assert "the download failed" in texts[0] and "none" in texts[0]
-
-
-INTERRUPTED = """
-import signal, sys
-from sklearn.datasets import _olivetti_faces
-import mf_solutions
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without it
-_olivetti_faces.FACES = _olivetti_faces.FACES._replace(url=sys.argv[1])
-mf_solutions.fetch_faces(timeout=15)
-"""
-
-
-def test_an_interrupt_ends_the_wait_and_leaves_nothing_behind(folder, serve, original):
-    server = serve(*SILENCE)
-    before = content_of(folder.parent)
-    with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, server.url],
-        cwd=Path(mf.__file__).parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        try:
-            assert server.asked.wait(20)
-            threading.Event().wait(0.5)
-            child.send_signal(signal.SIGINT)
-            out, err = child.communicate(timeout=5)
-        finally:
-            child.kill()
-    assert err.rstrip().endswith("KeyboardInterrupt") and out == ""
-    assert content_of(folder.parent) == before
-
-    serve_content(serve, original[1])
     faces, texts, _ = call()
     check_olivetti(faces, original)
-    assert not texts
+    (text,) = texts
+    assert text.startswith("These are the Olivetti faces")
+    assert f"no copy could be kept in {folder} (" in text
+    assert not content_of(folder)

@@ -60,7 +60,7 @@ def test_no_code_of_an_answer_can_be_read():
         solution = cell_of(REFERENCE, id).source.partition("BEGIN SOLUTION")[2]
         for line in solution.partition("# END SOLUTION")[0].strip().splitlines():
             assert line.strip() not in lines
-    for sign in ("beta * P", "beta * Q", "2 * e", "R @ Q", "R.T @ P", "getsource"):
+    for sign in ("SOLUTION", "beta * P", "beta * Q", "2 * e", "R @ Q", "R.T @ P", "getsource"):
         assert sign not in text
 
 

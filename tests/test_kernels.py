@@ -55,13 +55,6 @@ def put(X, value, i=1, j=0):
     return X
 
 
-def with_spectrum(N, M, values, seed=0):
-    """A matrix whose singular values are these."""
-    rng = np.random.RandomState(seed)
-    U, V = (np.linalg.qr(rng.randn(n, len(values)))[0] for n in (N, M))
-    return U * values @ V.T
-
-
 def same(got, expected, rtol=1e-12):
     """Equal up to a fraction of the largest entry."""
     for X, Y in zip(got, expected):
@@ -119,19 +112,14 @@ def test_gradient_step_goes_down_the_gradient_of_the_objective(beta):
     assert_allclose((Q_new - Q) / tiny, down_Q, rtol=1e-5, atol=1e-5)
 
 
-def test_gradient_descent_reaches_the_error_of_the_truncated_svd():
-    R = with_spectrum(9, 7, [3, 2, 1, 0.5, 0.2])
-    _, P, Q = problem(9, 7, 2)
-    P, Q = GD(R, P, Q, 3000, 0.02, 0)
-    assert mf.squared_error(R, P, Q) == pytest.approx(1 + 0.25 + 0.04, rel=1e-9)
-
-
-def test_gradient_descent_with_beta_shrinks_each_singular_value_by_half_of_beta():
-    R = with_spectrum(9, 7, [3, 2, 1, 0.3, 0.2])
+@pytest.mark.parametrize("beta", [0, 0.8])
+def test_gradient_descent_reaches_the_svd_with_each_value_shrunk_by_half_of_beta(beta):
+    values = np.array([3, 2, 1, 0.3, 0.2])
     _, P, Q = problem(9, 7, 4)
-    P, Q = GD(R, P, Q, 3000, 0.02, 0.8)
-    values = np.linalg.svd(P @ Q.T, compute_uv=False)[:4]
-    assert_allclose(values, [2.6, 1.6, 0.6, 0], atol=1e-6)
+    U, V = (np.linalg.qr(np.random.RandomState(n).randn(n, 5))[0] for n in (9, 7))
+    R = U * values @ V.T
+    error = mf.squared_error(R, *GD(R, P, Q, 5000, 0.02, beta))
+    assert error == pytest.approx(np.sum(np.minimum(values[:4], beta / 2) ** 2) + 0.04, rel=1e-9)
 
 
 # Stochastic gradient descent
@@ -166,32 +154,9 @@ def double_loop(R, P, Q, epochs, alpha, beta):
 @example((5, 4, 2), 0, 1)
 def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(dtype, shape, seed, hidden):
     R, P, Q = problem(*shape, seed, dtype)
+    R -= dtype(0.5)
     R[np.random.RandomState(seed).rand(*R.shape) < hidden] = np.nan
     identical(SGD(R, P, Q, 3, 0.03, 0.1), double_loop(R, P, Q, 3, 0.03, 0.1))
-
-
-@pytest.mark.parametrize("N, M", [(9, 6), (6, 9)])
-def test_sgd_charges_beta_at_every_visit(N, M):
-    # An epoch then descends sum(E**2) + beta/2 (M sum(P**2) + N sum(Q**2)), which takes
-    # beta/2 sqrt(N M) off each singular value
-    R = with_spectrum(N, M, [3, 2, 0.5, 0.2])
-    _, P, Q = problem(N, M, 2)
-    beta = 0.1
-    P, Q = SGD(R, P, Q, 4000, 0.002, beta)
-    plateau = 0.5**2 + 0.2**2 + 2 * (beta / 2 * np.sqrt(N * M)) ** 2
-    assert mf.squared_error(R, P, Q) == pytest.approx(plateau, rel=0.01)
-
-
-@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (1, 3), (1, 1)])
-def test_waves_hold_each_entry_once_on_its_anti_diagonal(shape):
-    R = put(1 + np.arange(np.prod(shape), dtype=float).reshape(shape), np.nan, i=0)
-    values, rates = mf.waves(R, 0.5)
-    assert values.shape == rates.shape == (sum(np.maximum(shape, (2, 1))) - 1, max(2, shape[0]))
-    expected = np.zeros_like(values)
-    for i, j in np.argwhere(~np.isnan(R)):
-        expected[i + j, i] = R[i, j]
-    assert_array_equal(values, expected)
-    assert_array_equal(rates, 0.5 * (expected > 0))
 
 
 # Multiplicative updates
@@ -234,43 +199,17 @@ def test_float32_stops_about_where_float64_does():
     assert 10 < narrow == pytest.approx(wide, rel=0.1)
 
 
-@non_negative_kernels
-def test_a_negligible_tol_runs_all_the_steps(kernel):
-    R, P, Q = problem(20, 30, 3)
-    log = mf.ErrorLog(R, P, Q)
-    kernel(R, P, Q, 57, tol=1e-9, callback=log)
-    assert len(log.errors) == 1 + 57
-
-
 @examples()
-@given(small, seeds, st.sampled_from([0, 0.5]))
-def test_the_error_never_rises_and_the_factors_stay_non_negative(shape, seed, zeros):
+@given(small, seeds, st.sampled_from([0, 0.5, 1]))
+def test_the_error_never_rises_and_a_zero_stays_zero(shape, seed, zeros):
     R, P, Q = problem(*shape, seed)
     for X in (R, P, Q):
         X[np.random.RandomState(seed).rand(*X.shape) < zeros] = 0
     log = mf.ErrorLog(R, P, Q)
     last = MU(R, P, Q, 30, callback=log)
     assert np.diff(log.errors).max() <= 1e-13 * np.sum(R * R)
-    assert all(X.min() >= 0 for X in last)
-
-
-def test_multiplicative_update_keeps_a_zero_zero():
-    R, P, Q = problem(6, 5, 3)
-    P, Q = put(P, 0, 2, 1), put(Q, 0, 4, 0)
-    P_new, Q_new = MU(R, P, Q, 10)
-    assert_array_equal(P_new == 0, P == 0)
-    assert_array_equal(Q_new == 0, Q == 0)
-
-
-@pytest.mark.parametrize("axis", ["row", "column", "everything"])
-@pytest.mark.parametrize("which", ["R", "P", "Q", "PQ", "RPQ"])
-def test_there_is_no_nan_and_no_rise_where_all_is_zero(which, axis):
-    matrices = dict(zip("RPQ", problem(6, 5, 3)))
-    for label in which:
-        matrices[label][{"row": np.s_[2], "column": np.s_[:, 1], "everything": np.s_[:]}[axis]] = 0
-    log = mf.ErrorLog(**matrices)
-    assert all(np.isfinite(X).all() for X in MU(**matrices, steps=10, callback=log))
-    assert np.diff(log.errors).max() <= 1e-13 * max(log.errors)
+    for X, X_start in zip(last, (P, Q)):
+        assert X.min() >= 0 and not X[X_start == 0].any()
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e-6, 1e20])
@@ -285,38 +224,13 @@ def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
 # All of them
 
 
-@pytest.mark.parametrize(
-    "kernel, steps, numbers",
-    [
-        (GD, 4000, {"alpha": 0.01, "beta": 0}),
-        (SGD, 2000, {"alpha": 0.03, "beta": 0}),
-        (MU, 4000, {}),
-    ],
-    ids=["gradient_descent", "sgd", "multiplicative_update"],
-)
-def test_planted_factors_are_found_again(kernel, steps, numbers):
-    _, A, B = problem(12, 10, 2, seed=1)
-    _, P, Q = problem(12, 10, 2, seed=2)
-    R = A @ B.T
-    assert mf.squared_error(R, *run(kernel, R, P, Q, steps, **numbers)) < 1e-9 * np.sum(R * R)
-
-
-@every_kernel
-@pytest.mark.parametrize(
-    "convert", [np.int16, np.uint8, np.ndarray.tolist], ids=lambda f: f.__name__
-)
-def test_whole_numbers_and_lists_count_as_float64(kernel, convert):
-    whole = [np.round(5 * X).astype(int) for X in problem(5, 4, 2)]
-    expected = run(kernel, *(X.astype(float) for X in whole))
-    identical(run(kernel, *map(convert, whole)), expected)
-
-
 @every_kernel
 @pytest.mark.parametrize("wide", range(3), ids="RPQ")
-def test_the_widest_float_type_among_the_matrices_is_that_of_the_factors(kernel, wide):
+@pytest.mark.parametrize("convert", [np.float64, np.int16, np.uint8, np.ndarray.tolist])
+def test_the_widest_float_type_counts_and_whole_numbers_are_float64(kernel, convert, wide):
     matrices = problem(5, 4, 2, dtype=np.float32)
-    matrices[wide] = matrices[wide].astype(float)
-    expected = run(kernel, *(X.astype(float) for X in matrices))
+    matrices[wide] = convert(np.round(5 * matrices[wide]))
+    expected = run(kernel, *(np.array(X, float) for X in matrices))
     identical(run(kernel, *matrices), expected)
 
 
@@ -349,12 +263,6 @@ def test_no_steps_give_copies(kernel):
     got = run(kernel, R, P, Q, 0)
     identical(got, (P, Q))
     assert not any(np.shares_memory(new, old) for new in got for old in (R, P, Q))
-
-
-@kernels(GD, SGD, MU)
-def test_two_runs_in_a_row_are_one_long_run(kernel):
-    R, P, Q = problem(5, 4, 2)
-    identical(run(kernel, R, *run(kernel, R, P, Q, 2), 3), run(kernel, R, P, Q, 5))
 
 
 @every_kernel
@@ -447,42 +355,31 @@ POSITIVE = "^alpha must be finite and greater than 0"
 REFUSALS = [
     ("P short", ALL, {"P": P0[:-1]}, ValueError, r"^P does not fit: .* R \(4, 3\), P \(3, 2\)"),
     ("Q short", ALL, {"Q": Q0[:-1]}, ValueError, r"^Q does not fit: .* Q \(2, 2\)"),
-    ("P transposed", ALL, {"P": P0.T}, ValueError, "^P does not fit"),
     ("Q transposed", ALL, {"Q": Q0.T}, ValueError, r"^Q does not fit: .* Q \(2, 3\)"),
     ("K differs", ALL, {"Q": Q0[:, :1]}, ValueError, r"^Q does not fit: .* Q \(3, 1\)"),
-    ("R 1-D", ALL, {"R": R0[0]}, ValueError, r"^R must be a matrix .* \(3,\)"),
     ("P 1-D", ALL, {"P": P0[:, 0]}, ValueError, "^P must be a matrix"),
     ("no rows", ALL, {"R": R0[:0], "P": P0[:0]}, ValueError, "^R must be .* rows and columns"),
-    ("no columns", ALL, {"R": R0[:, :0], "Q": Q0[:0]}, ValueError, "^R must be .* rows"),
     ("K zero", ALL, {"P": P0[:, :0], "Q": Q0[:, :0]}, ValueError, "^P must be .* columns"),
     ("R ragged", ALL, {"R": [[1, 2], [3]]}, ValueError, "^R must be a matrix, but its rows"),
-    ("P ragged", ALL, {"P": [[1, 2], [3]]}, ValueError, "^P must be a matrix, but its rows"),
     ("steps negative", ALL, {"steps": -1}, ValueError, "^STEPS must be .* least 0.* -1"),
     ("steps float", ALL, {"steps": 3.0}, TypeError, "^STEPS must be a whole number"),
     ("steps bool", ALL, {"steps": True}, TypeError, "^STEPS must be a whole number"),
     ("alpha zero", RATED, {"alpha": 0}, ValueError, POSITIVE),
-    ("alpha negative", RATED, {"alpha": -0.1}, ValueError, POSITIVE),
     ("alpha nan", RATED, {"alpha": NAN}, ValueError, POSITIVE),
-    ("alpha inf", RATED, {"alpha": INF}, ValueError, POSITIVE),
     ("alpha text", RATED, {"alpha": "0.1"}, TypeError, "^alpha must be a number"),
     ("alpha bool", RATED, {"alpha": True}, TypeError, "^alpha must be a number"),
     ("beta negative", RATED, {"beta": -0.1}, ValueError, "^beta must be .* at least 0"),
-    ("beta nan", RATED, {"beta": NAN}, ValueError, "^beta must be finite"),
     ("tol negative", NONNEG, {"tol": -1e-4}, ValueError, "^tol must be .* at least 0"),
-    ("tol text", NONNEG, {"tol": "0"}, TypeError, "^tol must be a number"),
     ("inner zero", (HALS,), {"inner": 0}, ValueError, "^inner must be .* than 0, but got 0"),
     ("inner float", (HALS,), {"inner": 2.0}, TypeError, "^inner must be a whole number"),
     ("R inf", ALL, {"R": put(R0, INF)}, ValueError, "^R must be finite.*(row 1|1, 0)"),
     ("R nan", BATCH, {"R": put(R0, NAN)}, ValueError, "^R must be finite, but row 1.* sgd"),
     ("P nan", ALL, {"P": put(P0, NAN)}, ValueError, r"^P must be finite, but P\[1, 0\] is nan"),
-    ("P inf", ALL, {"P": put(P0, INF)}, ValueError, r"^P must be finite, but P\[1, 0\] is inf"),
     ("Q nan", ALL, {"Q": put(Q0, NAN)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is nan"),
-    ("Q inf", ALL, {"Q": put(Q0, INF)}, ValueError, r"^Q must be finite, but Q\[1, 0\] is inf"),
     ("R negative", NONNEG, {"R": put(R0, -1)}, ValueError, "^R must be non-neg.* -1.*before cen"),
     ("P negative", NONNEG, {"P": put(P0, -1)}, ValueError, r"^P must .*\[1, 0\] is -1; .*rand"),
     ("Q negative", NONNEG, {"Q": put(Q0, -1)}, ValueError, r"^Q must .*\[1, 0\] is -1; .*rand"),
     ("R complex", ALL, {"R": R0 + 0j}, TypeError, "^R must hold real numbers.* complex128"),
-    ("P complex", ALL, {"P": P0 + 0j}, TypeError, "^P must hold real numbers.* complex128"),
     ("Q object", ALL, {"Q": Q0.astype(object)}, TypeError, "^Q must hold real numbers.* object"),
     ("R None", ALL, {"R": None}, TypeError, "^R must hold real numbers"),
     ("R masked", ALL, {"R": np.ma.array(R0)}, TypeError, "^R must be a plain array.* masked"),
@@ -502,11 +399,6 @@ def test_what_cannot_be_is_refused_by_name(kernel, changes, error, message):
     message = message.replace("STEPS", "epochs" if kernel is SGD else "steps")
     with pytest.raises(error, match=message):
         run(kernel, **{"R": R0, "P": P0, "Q": Q0, **changes})
-
-
-def test_sgd_takes_nan_and_negative_data():
-    factors = run(SGD, put(-R0, NAN), P0, Q0)
-    assert all(np.isfinite(X).all() for X in factors)
 
 
 @kernels(GD, SGD)
@@ -562,11 +454,6 @@ def test_squared_error_is_the_double_sum_over_what_is_observed(shape, seed, hidd
     error = mf.squared_error(R, P, Q)
     assert isinstance(error, float)
     assert error == pytest.approx(naive, rel=1e-12)
-
-
-def test_squared_error_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="^Q does not fit"):
-        mf.squared_error(R0, P0, Q0.T)
 
 
 def test_the_error_in_blocks_of_rows_is_the_whole_error():

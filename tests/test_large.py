@@ -180,33 +180,6 @@ def test_a_dask_array_with_threads(name, lazy, dense):
     print(f"{name}, Dask, 2 threads: {peak / MB:.1f} MB in arrays")
 
 
-def test_a_dask_array_on_two_processes(lazy, dense):
-    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
-
-    class Largest(distributed.SchedulerPlugin):
-        nbytes = 0
-
-        def transition(self, key, start, finish, *args, nbytes=0, **kwargs):
-            self.nbytes = max(self.nbytes, nbytes or 0)
-
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
-        dask.config.set(scheduler=client),
-    ):
-        for name in KERNELS:
-            largest = Largest()
-            cluster.scheduler.add_plugin(largest, name=name)
-            got, peak = traced(name, lazy, *start(N, M))
-            same(got, dense[name])
-            assert 0 < largest.nbytes <= 1.01 * 8 * N * M / 16  # a block, at most
-            assert peak < 8 * N * M / 4
-            here, there = peak / MB, largest.nbytes / MB
-            print(f"{name}, Dask, 2 processes: {here:.1f} MB here, {there:.1f} MB a result there")
-
-
 @every_kernel
 @pytest.mark.parametrize("chunks", [(9, 8), (4, 3), ((2, 7), (7, 1))], ids=str)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from copy import deepcopy
 
 import nbformat
 import numpy as np
@@ -93,14 +94,6 @@ def test_the_file_is_written_as_a_rebuild_writes_it():
     assert NOTEBOOK.read_text(encoding="utf-8") == nbformat.writes(NB) + "\n"
 
 
-def test_solutions_are_marked_once_in_each_exercise():
-    marked = [cell for cell in CODE if "SOLUTION" in cell.source]
-    assert [cell.id for cell in marked] == ["exercise-1-answer", "exercise-2-answer"]
-    for cell in marked:
-        marks = re.findall(r"^ *# (BEGIN|END) SOLUTION$", cell.source, re.M)
-        assert marks == ["BEGIN", "END"]
-
-
 def test_what_holds_for_any_faces_is_compared_on_any_faces():
     same = {cell.id for cell in CODE if "nbval-check-output" in tags(cell)}
     for name in ("exercise-1", "exercise-2"):
@@ -163,17 +156,11 @@ def as_png(values, **metadata):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def flipped(values):
-    return np.concatenate([values[..., 2::-1], values[..., 3:]], axis=-1)
-
-
 FORGERIES = {
     "kept": lambda own, other: own,
     "one-level-of-256": lambda own, other: as_png(np.clip(pixels(own) - 1 / 256, 0, 1)),
-    "black": lambda own, other: as_png(0 * pixels(own) + [0, 0, 0, 1]),
     "black-by-another-tool": lambda own, other: as_png(0 * pixels(own), Software="a brush"),
     "of-another-cell": lambda own, other: other,
-    "other-colour-map": lambda own, other: as_png(flipped(pixels(own))),
     "smaller": lambda own, other: as_png(pixels(own)[:-1]),
     "not-compared": lambda own, other: other,
 }
@@ -250,16 +237,8 @@ def test_alone_in_an_empty_folder_every_cell_says_the_same_again_from_last_to_fi
 
 def told(cell):
     """Return what a cell puts out, without its figures and its number."""
-    return [
-        (
-            output.output_type,
-            output.get("name"),
-            output.get("text"),
-            sorted(
-                (mime, value)
-                for mime, value in output.get("data", {}).items()
-                if mime != "image/png"
-            ),
-        )
-        for output in cell.outputs
-    ]
+    outputs = deepcopy(cell.outputs)
+    for output in outputs:
+        output.pop("execution_count", None)
+        output.get("data", {}).pop("image/png", None)
+    return outputs

@@ -293,6 +293,7 @@ def test_a_damaged_file_is_named_and_left_alone_without_and_with_the_network(
 
 def test_a_disk_full_halfway_leaves_no_part_of_a_copy(folder, network, original, monkeypatch):
     def half(source, scratch):
+        assert Path(scratch).is_dir()
         assert Path(scratch).parent == folder  # on the same disk, so that a move is whole or not
         content = Path(source).read_bytes()
         Path(scratch, CACHE).write_bytes(content[: len(content) // 2])

@@ -8,11 +8,12 @@ import pytest
 import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import NMF
 from sklearn.exceptions import ConvergenceWarning
 from test_kernels import (
     HALS,
+    MU,
     central_differences,
     examples,
     identical,
@@ -84,6 +85,14 @@ def test_many_inner_sweeps_solve_non_negative_least_squares(shape):
     assert_allclose(np.linalg.norm(R - P_new @ Q_new.T, axis=0), least, rtol=1e-9, atol=1e-9)
 
 
+def test_a_column_that_is_zero_in_one_factor_only_wakes():
+    R, P, Q = problem(6, 5, 3)
+    Q[:, 1] = 0
+    P_new, Q_new = HALS(R, P, Q, 1)
+    assert_array_equal(P_new[:, 1], P[:, 1])
+    assert Q_new[:, 1].max() > 0
+
+
 def test_four_inner_sweeps_unless_told_and_more_go_lower():
     R, P, Q = problem(30, 40, 5)
     lows = [mf.squared_error(R, *HALS(R, P, Q, 1, inner)) for inner in (1, 2, 4, 100)]
@@ -134,6 +143,17 @@ def test_the_error_never_rises(extrapolate, dtype, rounding, shape, seed, zeros,
     assert all(X.min() >= 0 and X.dtype == dtype for pair in pairs for X in pair)
 
 
+def test_after_a_rejected_step_the_next_is_a_plain_one_from_the_same_pair():
+    R, P, Q = problem(20, 30, 3)
+    pairs = record(R, P, Q, 60)
+    rejected = [i for i, (old, new) in enumerate(pairwise(pairs), 1) if new[0] is old[0]]
+    assert rejected and rejected[-1] < 60
+    for i in rejected:
+        identical(pairs[i], pairs[i - 1])
+        same(pairs[i + 1], HALS(R, *pairs[i], 1))
+        assert mf.squared_error(R, *pairs[i + 1]) < mf.squared_error(R, *pairs[i])
+
+
 def test_where_the_error_overflows_no_extrapolated_step_is_trusted():
     R, P, Q = problem(20, 30, 3)
     P_new, Q_new = HALS(1e160 * R, 1e80 * P, 1e80 * Q, 9)  # the squares of R are not finite
@@ -179,11 +199,23 @@ def test_it_goes_as_low_as_scikit_learn(K, seed, extrapolate):
     assert mf.squared_error(R, *got) <= 1.002 * lowest
 
 
-def test_with_one_column_it_ends_at_the_truncated_svd():
+def test_with_one_column_it_is_the_multiplicative_update_and_extrapolated_ends_there_too():
     R, P, Q = problem(9, 7, 1)
+    for steps in (1, 2, 5):
+        same(HALS(R, P, Q, steps, extrapolate=False), MU(R, P, Q, steps))
+    same(HALS(R, P, Q, 1), MU(R, P, Q, 1))
     U, values, V = np.linalg.svd(R)
-    P_new, Q_new = HALS(R, P, Q, 100)
-    assert_allclose(P_new @ Q_new.T, values[0] * np.outer(U[:, 0], V[0]), rtol=1e-9)
+    best = values[0] * np.outer(U[:, 0], V[0])
+    for kernel in (HALS, MU):
+        P_new, Q_new = kernel(R, P, Q, 100)
+        assert_allclose(P_new @ Q_new.T, best, rtol=1e-9)
+
+
+def test_planted_factors_are_found_to_the_last_digits_in_a_hundred_steps():
+    _, A, B = problem(12, 10, 2, seed=1)
+    _, P, Q = problem(12, 10, 2, seed=2)
+    R = A @ B.T
+    assert mf.squared_error(R, *HALS(R, P, Q, 100)) < 1e-28 * np.sum(R * R)
 
 
 @by_extrapolation
@@ -193,3 +225,9 @@ def test_tol_stops_at_the_first_ten_steps_that_bring_too_little(tol, extrapolate
     roots = np.sqrt(errors(R, record(R, P, Q, 300, extrapolate=extrapolate)))
     stop = next(n for n in range(10, 300, 10) if roots[n - 10] - roots[n] < tol * roots[0])
     assert len(record(R, P, Q, 300, tol=tol, extrapolate=extrapolate)) == 1 + stop
+
+
+def test_without_extrapolation_two_runs_in_a_row_are_one_long_run():
+    R, P, Q = problem(5, 4, 2)
+    halfway = HALS(R, P, Q, 2, extrapolate=False)
+    identical(HALS(R, *halfway, 3, extrapolate=False), HALS(R, P, Q, 5, extrapolate=False))

@@ -112,7 +112,7 @@ def test_the_project_stays_small():
 
 
 def test_all_python_together_stays_small():
-    assert sum(map(lines, [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py")])) <= 6112
+    assert sum(map(lines, [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py")])) <= 6160
 
 
 def test_code_cells_are_short():
@@ -156,11 +156,17 @@ def as_png(values, **metadata):
     return base64.b64encode(file.getvalue()).decode()
 
 
+def flipped(values):
+    return np.concatenate([values[..., 2::-1], values[..., 3:]], axis=-1)
+
+
 FORGERIES = {
     "kept": lambda own, other: own,
     "one-level-of-256": lambda own, other: as_png(np.clip(pixels(own) - 1 / 256, 0, 1)),
+    "black": lambda own, other: as_png(0 * pixels(own) + [0, 0, 0, 1]),
     "black-by-another-tool": lambda own, other: as_png(0 * pixels(own), Software="a brush"),
     "of-another-cell": lambda own, other: other,
+    "other-colour-map": lambda own, other: as_png(flipped(pixels(own))),
     "smaller": lambda own, other: as_png(pixels(own)[:-1]),
     "not-compared": lambda own, other: other,
 }

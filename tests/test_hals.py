@@ -26,7 +26,7 @@ from test_kernels import (
 
 import mf_solutions as mf
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 
 by_extrapolation = pytest.mark.parametrize("extrapolate", [True, False])
 

@@ -13,7 +13,7 @@ import scipy.sparse
 
 import mf_solutions as mf
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 
 SHAPE = N, M, K = 1000, 20_000, 4
 MB = 1e6

@@ -18,23 +18,23 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from rebuild import MODULE, ROOT, load
 
-CHECKS = ROOT / "tests" / "checks.py"
+JUDGE = [ROOT / "tests" / "checks.py", ROOT / "tests" / "calling.py"]
 TODO = {  # with something that runs, so that the rest of the notebook does
     "exercise-1": ["# TODO: calculate E, and update P and Q", "..."],
     "exercise-2": ["# TODO: calculate Pu and Qu", "Pu, Qu = P, Q"],
 }
 VERDICTS = {
-    "exercise-1": "checks.check_matrix_factorization(matrix_factorization)",
-    "exercise-2": "checks.check_multiplicative_update(mf_multiplicative_update)",
+    "exercise-1": "calling.check(matrix_factorization, gradient=True)",
+    "exercise-2": "calling.check(mf_multiplicative_update, gradient=False)",
 }
 VERDICT = """\
 # What your function does on a few small matrices: what is recognised, or what is wrong
-import checks
+import calling
 
 print(%s)"""
 
 SETUP = '''\
-# @title Set-up: puts the modules mf_solutions and checks in place
+# @title Set-up: puts the module mf_solutions in place, and what checks the answers
 import base64
 import importlib.util
 import sys
@@ -52,6 +52,9 @@ if "mf_solutions" not in sys.modules and importlib.util.find_spec("mf_solutions"
 %s
 """)
 unpack("checks", """
+%s
+""")
+unpack("calling", """
 %s
 """)'''
 
@@ -81,7 +84,7 @@ def handout(notebook, core=False):
     new.cells = cells
     by_id = {cell.id: cell for cell in cells}
     by_id["title"].source = by_id["title"].source.replace(REFERENCE, STUDENTS)
-    by_id["set-up"].source = SETUP % (packed(MODULE), packed(CHECKS))
+    by_id["set-up"].source = SETUP % tuple(map(packed, [MODULE, *JUDGE]))
     for exercise, todo in TODO.items():
         answer = by_id[f"{exercise}-answer"]
         answer.source = blanked(answer.source, todo)

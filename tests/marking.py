@@ -10,11 +10,9 @@ import csv
 import functools
 import hashlib
 import html
-import inspect
 import io
 import itertools
 import json
-import math
 import os
 import queue
 import re
@@ -26,17 +24,19 @@ import threading
 import time
 import unicodedata
 import zipfile
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import answers
+import calling
 import checks
+import joblib
 import numpy as np
 import pytest
-from answers import CHECKS
+from answers import EXERCISES
 from checks import CORRECT, NOTED, WRONG, Settled, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,52 +46,48 @@ SKIPPED = {".ipynb_checkpoints", "__MACOSX", ".git", ".venv", "__pycache__"}
 FILE_LIMIT = 20 * 2**20  # bytes of a submission; the reference notebook has 1.6 MB
 EXPORT_ROOM = {"files": 5000, "bytes": 250 * FILE_LIMIT}  # of a zip with submissions, unpacked
 ZIP_ROOM = {"files": 500, "bytes": 5 * FILE_LIMIT}  # of a zip in it, with all zips in that
-CANVAS = re.compile(r"(\w+?_(?:LATE_)?\d+)_\d+_")  # student, file
+CANVAS = re.compile(r"(?s)(?:(.*)/)?(?:(\w+?_(?:LATE_)?\d+)_\d+_)?([^/]*)")  # folder, student, file
 AT_A_TIME = 2
 KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of the environment
 NOWHERE = "http://127.0.0.1:9"  # where nobody answers
 RIGHT = (CORRECT, NOTED)
 KINDS = (*RIGHT, WRONG, "not attempted", "no verdict")
-COLUMNS = ["submission", "exercise 1", "label 1", "remark 1", "exercise 2", "label 2", "remark 2"]
-COLUMNS += ["fingerprint"]
+OTHER = Verdict("no verdict", "not a notebook", "expected a notebook or a .py file.")
+RESULTS = [f"{what} {i}" for i in (1, 2) for what in ("exercise", "label", "remark")]
+COLUMNS = ["submission", *RESULTS, "fingerprint"]
 
 
 def add_options(parser):
-    def option(name, metavar, text, **more):
-        group.addoption(name, metavar=metavar, help=text, **more)
-
-    group = parser.getgroup("marking", "Marking what students hand in (week 5)")
+    add = parser.getgroup("marking", "Marking what students hand in (week 5)").addoption
     text = "mark this notebook, folder of notebooks or zip, and run no tests; may be repeated"
-    option("--submission", "PATH", text, action="append", default=[])
-    option("--marks", "FILE.csv", "write the table of marks here, and go on where it ends")
-    option("--feedback", "FOLDER", "write a page for each student here")
+    add("--submission", metavar="PATH", help=text, action="append", default=[])
+    add("--marks", metavar="FILE.csv", type=Path, help="write the table here, go on where it ends")
+    add("--feedback", metavar="FOLDER", type=Path, help="write a page for each student here")
     text = "for each exercise of a submission, a third of it for each call (default: 60)"
-    option("--time-limit", "SECONDS", text, type=positive, default=60.0)
+    add("--time-limit", metavar="SECONDS", help=text, type=positive, default=60.0)
     text = "for each submission, where the system has such limits (default: 4)"
-    option("--memory-limit", "GB", text, type=positive, default=4.0)
+    add("--memory-limit", metavar="GB", help=text, type=positive, default=4.0)
 
 
 def positive(text):
     number = float(text)
-    if not 0 < number < math.inf:
+    if not 0 < number < float("inf"):
         raise ValueError(text)
     return number
 
 
 def configure(config):
     """Have the submissions marked in the place of the tests."""
-    option = config.option
-    found = []
-    for path in option.submission:
-        here = list(find(Path(path), several=len(option.submission) > 1))
+    option, found = config.option, []
+    for path in map(Path, option.submission):
+        here = list(find(path, several=len(option.submission) > 1))
         if not here:
-            why = "there is none in it" if Path(path).exists() else "it does not exist"
+            why = "there is none in it" if path.exists() else "it does not exist"
             raise pytest.UsageError(
                 f"--submission {plain(path)}: expected a notebook, or a folder or zip with some, "
                 f"but {why}"
             )
         found += here
-    option.nbval = option.nbval_lax = False
     option.dist, option.tx = "no", []  # of pytest-xdist
     config.pluginmanager.register(Marking(*sorted_out(found), option), "marking")
 
@@ -104,90 +100,75 @@ class Submission(NamedTuple):
 
     name: str
     cells: list = ()  # the sources of its code cells
-    fault: Verdict = None  # why there are none
+    fault: Verdict = OTHER  # why there are none
     content: bytes = None  # if it may be needed beside a notebook
     beside: dict = {}  # the names and contents of such files
 
 
-class TooLargeError(Exception):
-    pass
-
-
 def find(path, several=False):
     """Yield what is in a file, a folder or a zip."""
-
-    def looked_at(file, name, *named):
-        return look(name, file.stat().st_size, partial(file.open, "rb"), *named)
-
-    if path.is_file():
-        name = path.as_posix() if several else path.name
-        yield from looked_at(path, name, True, f"{name}/" if several else "")
-        return
-    for file in sorted(path.rglob("*")):
+    named = path.is_file()
+    top = path.parent if named else path
+    for file in [path] if named else sorted(path.rglob("*")):
         if file.is_file():  # not a pipe, nor a link to nowhere
-            name = file if several else file.relative_to(path)
-            yield from looked_at(file, name.as_posix())
+            name = file.as_posix() if several else file.relative_to(top).as_posix()
+            prefix = "" if named and not several else f"{name}/"
+            yield from look(name, file.stat().st_size, partial(file.open, "rb"), prefix, named)
 
 
-def look(name, size, opener, named=False, prefix=None, room=None):
-    """Yield what one file is, or what the files in a zip are, unpacked in memory one at a time."""
-    parts = name.replace("\\", "/").split("/")
+def look(name, size, opener, prefix="", named=False, room=None):
+    """Yield what a file is, or what the files in a zip are."""
+    lower, parts = name.lower(), name.replace("\\", "/").split("/")
+    is_zip, wanted = lower.endswith(".zip"), named or lower.endswith(NOTEBOOKS)
     if SKIPPED & set(parts) or parts[-1].startswith("."):
         return
-    if not name.lower().endswith(".zip"):
-        yield read(name, size, opener, named or name.lower().endswith(NOTEBOOKS))
+    if not (is_zip or wanted or lower.endswith(HELPERS)):
+        yield Submission(name)
         return
-    prefix = f"{name}/" if prefix is None else prefix
     try:
-        with opener() as file:
-            source = file if room is None else io.BytesIO(read_all(file))
-            with zipfile.ZipFile(source) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()]
-                own = dict(EXPORT_ROOM) if room is None else room
-                own["files"] -= len(members)
-                own["bytes"] -= sum(min(member.file_size, FILE_LIMIT) for member in members)
-                if min(own.values()) < 0:
-                    raise TooLargeError("the zip holds too many files, or too large ones")
-                for member in sorted(members, key=lambda member: member.filename):
-                    inner, opener = prefix + member.filename, partial(archive.open, member)
-                    yield from look(inner, member.file_size, opener, room=room or dict(ZIP_ROOM))
-    except Exception as error:  # what a broken zip raises depends on where it is broken
-        yield Submission(name, fault=unreadable(error))
-
-
-def unreadable(error):
-    if isinstance(error, TooLargeError):
-        return Verdict("no verdict", "too large", str(error))
-    return Verdict("no verdict", "not readable", plain(f"{type(error).__name__}: {error}"))
-
-
-def read(name, size, opener, wanted):
-    """Read a file that is wanted, and any .py that defines an answer; keep what may be needed."""
-    is_module = name.lower().endswith(".py")
-    if not (wanted or name.lower().endswith(HELPERS)):
-        return Submission(name)
-    try:
-        if size > FILE_LIMIT:  # then it is not even opened
+        if size > FILE_LIMIT and (room or not is_zip):  # then it is not even opened
             most, got = FILE_LIMIT >> 20, size >> 20
-            raise TooLargeError(f"expected at most {most} MB, but got {got} MB")
+            raise too_large(f"expected at most {most} MB, but got {got} MB")
         with opener() as file:
-            content = read_all(file)
-        if is_module and b"\0" in content:  # UTF-16, as some editors save
-            return Submission(name)
-        cells = code_cells(content, is_module) if wanted or is_module else []
-    except Exception as error:
-        return Submission(name, fault=unreadable(error) if wanted or is_module else None)
-    pattern = rf"^\s*(def\s+)?({'|'.join(CHECKS)})\b"
+            if is_zip:
+                yield from unzipped(file, prefix, room)
+            else:
+                yield read(name, file.read(FILE_LIMIT), wanted)
+    except (Exception, Settled) as error:  # what a broken zip raises depends on where it is broken
+        why = Verdict("no verdict", "not readable", plain(f"{type(error).__name__}: {error}"))
+        why = error.args[0] if isinstance(error, Settled) else why
+        yield Submission(name, (), why if wanted or lower.endswith((".py", ".zip")) else OTHER)
+
+
+def too_large(text):
+    return Settled(Verdict("no verdict", "too large", text))
+
+
+def unzipped(file, prefix, room):
+    """Yield what the files in a zip are, unpacked in memory one at a time, if there is room."""
+    with zipfile.ZipFile(io.BytesIO(file.read(FILE_LIMIT)) if room else file) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        own = room or Counter(EXPORT_ROOM)
+        own["files"] -= len(members)
+        own["bytes"] -= sum(min(member.file_size, FILE_LIMIT) for member in members)
+        if min(own.values()) < 0:
+            raise too_large("the zip holds too many files, or too large ones")
+        for member in sorted(members, key=lambda member: member.filename):
+            name, opener = prefix + member.filename, partial(archive.open, member)
+            inside = room or Counter(ZIP_ROOM)
+            yield from look(name, member.file_size, opener, f"{name}/", room=inside)
+
+
+def read(name, content, wanted):
+    """Return the cells of what is wanted, and of any .py that defines an answer."""
+    is_module = name.lower().endswith(".py")
+    if is_module and b"\0" in content:  # UTF-16, as some editors save
+        return Submission(name)
+    cells = code_cells(content, is_module) if wanted or is_module else []
+    pattern = rf"^\s*(def\s+)?({'|'.join(EXERCISES)})\b"
     if wanted or any(re.search(pattern, cell, re.M) for cell in cells):
-        return Submission(name, cells or [""], content=content)
+        return Submission(name, cells or [""], None, content)
     return Submission(name, content=content if len(content) < 2**20 else None)
-
-
-def read_all(file):
-    content = file.read(FILE_LIMIT + 1)
-    if len(content) > FILE_LIMIT:
-        raise TooLargeError(f"expected at most {FILE_LIMIT >> 20} MB, but got more")
-    return content
 
 
 def code_cells(content, is_module):
@@ -199,15 +180,8 @@ def code_cells(content, is_module):
     notebook = json.loads(content)
     sheets = notebook.get("worksheets", [notebook])  # before version 4
     cells = [cell for sheet in sheets for cell in sheet["cells"] if cell["cell_type"] == "code"]
-    sources = ["".join(cell.get("source", cell.get("input", ""))) for cell in cells]
+    sources = ("".join(cell.get("source", cell.get("input", ""))) for cell in cells)
     return [source.encode("utf-8", "replace").decode() for source in sources]
-
-
-def place_of(name):
-    """Return the folder of a file, and whose it is where Canvas has put that before its name."""
-    folder, _, file = name.rpartition("/")
-    canvas = CANVAS.match(file)
-    return folder, canvas[1] if canvas else ""
 
 
 def sorted_out(found):
@@ -216,44 +190,40 @@ def sorted_out(found):
     A file goes with the notebook of the same student, as Canvas names them, or with the only one in
     its folder, or above. Whoever handed in no notebook has a row all the same.
     """
-    rows = [x for x in found if x.cells or x.fault]
-    here = Counter(place_of(row.name) for row in rows)
-    notebooks = Counter(place_of(x.name) for x in rows if not x.name.lower().endswith(".py"))
-    beside, alone, left = {}, {}, []
+    places, here, notebooks = defaultdict(list), Counter(), Counter()
     for file in found:
-        place = folder, student = place_of(file.name)
-        is_module = file.name.lower().endswith(".py")
-        if file.content is not None and (not file.cells or (is_module and notebooks[place] == 1)):
-            own = CANVAS.sub("", file.name.rpartition("/")[2], count=1)
-            beside.setdefault(place, {})[own] = file.content
-        if file.cells or file.fault:
-            continue
-        above = [(x.as_posix(), "") for x in PurePosixPath(file.name).parents if x.name]
-        helper = file.content is not None and is_module
-        if (here[place] and (student or helper)) or any(here[x] == 1 for x in above):
-            left.append(file.name)
-        else:
-            key = file.name if here[place] or not any(place) else place
-            alone.setdefault(key, []).append(file.name)
-    fault = Verdict("no verdict", "not a notebook", "expected a notebook or a .py file.")
-    for names in alone.values():
-        rows.append(Submission(names[0], fault=fault))
-        left += names[1:]
+        folder, student, own = CANVAS.fullmatch(file.name).groups("")
+        is_row, is_module = file.fault != OTHER, file.name.lower().endswith(".py")
+        places[folder, student].append((file, own, is_row, is_module))
+        here[folder, student] += is_row
+        notebooks[folder, student] += is_row and not is_module
+    rows, left = [], []
+    for (folder, student), files in places.items():
+        rows_here, beside = here[folder, student], {}
+        for number, (file, own, is_row, is_module) in enumerate(files):
+            kept = file.content is not None
+            if kept and (not file.cells or (is_module and notebooks[folder, student] == 1)):
+                beside[own] = file.content
+            helps = rows_here and (student or (is_module and kept))
+            again = not rows_here and (folder or student) and number
+            above = (here[x.as_posix(), ""] for x in PurePosixPath(file.name).parents)
+            if is_row or not (helps or again or 1 in above):
+                rows.append(file._replace(beside=beside))
+            else:
+                left.append(file.name)
     rows.sort(key=lambda row: row.name)
-    named = zip(rows, distinct(plain(row.name) for row in rows))
-    return [
-        row._replace(name=name, beside=beside.get(place_of(row.name), {})) for row, name in named
-    ], left
+    names = distinct(plain(row.name) for row in rows)
+    return [row._replace(name=name) for row, name in zip(rows, names)], left
 
 
-def distinct(names, suffix=""):
+def distinct(names):
     """Yield the names, with a number where there is one already, also on other systems' disks."""
     taken = set()
     for name in names:
         again = (f"{name} ({i})" for i in itertools.count(2))
         name = next(x for x in itertools.chain([name], again) if x.lower() not in taken)
         taken.add(name.lower())
-        yield name + suffix
+        yield name
 
 
 # ---- The process of a submission
@@ -273,15 +243,22 @@ def apart():
     return []
 
 
-class Process:
-    """Serves the calls of a submission's answers, and is ended when it takes too long."""
+@functools.cache
+def faces():
+    """Return what stands for the file of the photographs, which are not fetched while marking."""
+    file = io.BytesIO()
+    joblib.dump(np.arange(400 * 4096, dtype="uint8").reshape(400, 4096), file, compress=3)
+    return file.getvalue()
+
+
+class Remote:
+    """An answer in a process of its own, which is ended when it takes too long."""
 
     running = set()
 
-    def __init__(self, submission, folder, option):
-        self.cells, self.folder = list(submission.cells), folder
-        self.limit, self.memory = option.time_limit, option.memory_limit
-        self.process, self.number, self.end = None, 0, 0
+    def __init__(self, folder, option):
+        self.folder, self.limit, self.memory = folder, option.time_limit, option.memory_limit
+        self.process, self.number = None, 0
 
     def start(self):
         environment = {x: os.environ[x] for x in KEPT if x in os.environ}
@@ -298,24 +275,10 @@ class Process:
             start_new_session=True,
         )
         self.lines = queue.Queue(20)
-        threading.Thread(
-            target=self.listen, args=[self.process.stdout, self.lines], daemon=True
-        ).start()
+        listener = threading.Thread(target=listen, args=(self.process.stdout, self.lines))
+        listener.daemon = True
+        listener.start()
         self.running.add(self)
-
-    def listen(self, stream, lines):
-        with stream, contextlib.suppress(OSError, ValueError):
-            for line in iter(partial(stream.readline, 2**22), b""):
-                lines.put(line)
-        lines.put(b"")
-
-    def heard(self, process):
-        """Return the next line, or nothing once the process has ended, whoever holds its pipe."""
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return self.lines.get(timeout=0.2)
-            if process.poll() is not None:
-                return b""
 
     def stop(self):
         process, self.process = self.process, None
@@ -330,242 +293,192 @@ class Process:
     def ask(self, what, **details):
         """Return the reply, a dictionary; whatever else is written in its place is left aside."""
         if self.process is None:
-            self.start()
-        process, self.number = self.process, self.number + 1
-        now = time.monotonic()
-        seconds = max(0.0, min(self.limit / 3, self.end - now))
+            raise self.ended
+        process, self.number, begin = self.process, self.number + 1, time.monotonic()
+        seconds = max(0.0, min(self.limit / 3, self.end - begin))
         timer = threading.Timer(seconds, self.stop)
         timer.start()
-        try:
+        with contextlib.suppress(OSError, ValueError):  # it was ended meanwhile
             process.stdin.write(json.dumps([self.number, what, details]).encode() + b"\n")
             process.stdin.flush()
-            while line := self.heard(process):
-                with contextlib.suppress(ValueError, TypeError, RecursionError):
-                    number, reply = json.loads(line)
-                    if number == self.number and isinstance(reply, dict):
-                        return reply
-        except (OSError, ValueError):  # it was ended meanwhile
-            pass
-        finally:
-            timer.cancel()
+        while process.poll() is None or not self.lines.empty():
+            with contextlib.suppress(queue.Empty, ValueError, TypeError, RecursionError):
+                number, reply = json.loads(self.lines.get(timeout=0.2))
+                if number == self.number and isinstance(reply, dict):
+                    timer.cancel()
+                    return reply
+        timer.cancel()
         self.stop()
-        kind, label = "no verdict", "killed its process"
-        text = "the process ended while the answer ran."
-        if time.monotonic() - now >= seconds - 0.01:
-            kind, label = WRONG, "too slow"
-            text = f"no answer within {seconds:.3g} s, for a few steps with a small matrix."
-            if seconds < self.limit / 3 - 0.01:
-                kind, label = "no verdict", f"no answer in {self.limit:g} s"
-        raise Settled(Verdict(kind, label, text))
-
-
-class Proxy:
-    """Stands for the student's function: it has its signature, and sends calls to its process."""
-
-    blank = False
-
-    def __init__(self, process, name):
-        process.end = time.monotonic() + process.limit
-        known = process.ask("define", name=name, cells=process.cells)
-        if "fault" in known:
-            kind, label, text = map(str, known["fault"])
-            raise Settled(Verdict(kind if kind in KINDS[2:] else "no verdict", label, text))
-        self.process, self.ended, self.fetched = process, None, False
-        self.source = str(known.get("source"))
-        self.__globals__ = {x: None for x in answers.SHARED if x in known.get("shared", [])}
-        with contextlib.suppress(TypeError, ValueError):
-            parameters = []
-            for x, kind, *default in known["parameters"]:
-                default = default[0] if default else inspect.Parameter.empty
-                kind = inspect._ParameterKind(kind)
-                parameters.append(inspect.Parameter(x, kind, default=default))
-            self.__signature__ = inspect.Signature(parameters)
-
-    def __call__(self, *args, **kwargs):
-        if self.ended:
-            raise self.ended
-        try:
-            reply = self.process.ask(
-                "call",
-                args=[answers.encoded(x) for x in args],
-                kwargs={name: answers.encoded(x) for name, x in kwargs.items()},
-                shared={x: answers.encoded(y) for x, y in self.__globals__.items()},
+        verdict = "no verdict", "killed its process", "the process ended while the answer ran."
+        if time.monotonic() - begin >= seconds - 0.01:
+            late = seconds < self.limit / 3 - 0.01  # because of the calls before
+            kind, label = (
+                ("no verdict", f"no answer in {self.limit:g} s") if late else (WRONG, "too slow")
             )
-        except Settled as settled:
-            self.ended = settled
-            raise
-        self.fetched |= bool(reply.get("fetched"))
-        if "module" in reply:
-            raise ImportError("it is not here", name=plain(reply["module"], 60))
-        if "error" in reply:
-            name, message, place = (plain(x) for x in reply["error"])
-            raise type(name, (Exception,), {"place": f" {place}" if place else ""})(message)
-        arrays = [x for x in [*args, *kwargs.values()] if isinstance(x, np.ndarray)]
-        for x, changed in zip(arrays, reply.get("changed", [])):
-            if changed:
-                x.fill(np.nan)
-        factors = reply.get("factors")
-        if not isinstance(factors, list):
-            return something(reply.get("kind"))
-        return tuple(map(decoded, factors[:9]))
+            verdict = (
+                kind,
+                label,
+                f"no answer within {seconds:.3g} s, for a few steps with a small matrix.",
+            )
+        self.ended = Settled(Verdict(*verdict))
+        raise self.ended
+
+    def told(self, what, **details):
+        """Return the factors, if there are any, with what else the reply says kept."""
+        reply = self.ask(what, **details)
+        self.notes.update(reply.get("notes", {}))
+        self.source = str(reply.get("source", ""))
+        if "verdict" in reply:
+            kind, label, text = map(str, reply["verdict"])
+            raise Settled(Verdict(kind if kind in KINDS[2:] else "no verdict", label, text))
+        return reply.get("factors")
+
+    def define(self, name, cells):
+        self.gradient, self.notes, self.source = EXERCISES[name], {}, ""
+        self.end = time.monotonic() + self.limit
+        if self.process is None:
+            self.start()
+        self.told("define", name=name, cells=cells)
+
+    def __call__(self, R, P, Q, steps, *numbers):
+        matrices = {x: X.tolist() for x, X in zip("RPQ", (R, P, Q))}
+        X, Y = (
+            np.array(X, float) for X in self.told("call", **matrices, steps=steps, numbers=numbers)
+        )
+        if (X.shape, Y.shape) != (P.shape, Q.shape):
+            raise ValueError("what came back are no factors")  # which an honest process has checked
+        return X, Y
 
 
-def something(kind):
-    """Return what has a type of this name."""
-    return type(plain(kind, 60), (), {})()
-
-
-def decoded(value):
-    """Return an array, or a list of numbers; what is neither, as something of that type."""
-    try:
-        array = answers.decoded(value)
-        return array.tolist() if value["list"] else array
-    except Exception:
-        return something(value)
+def listen(stream, lines):
+    with stream, contextlib.suppress(OSError, ValueError):
+        for line in iter(partial(stream.readline, 2**22), b""):
+            lines.put(line)
 
 
 def judged(submission, option):
     """Return the verdict on each exercise, and the source that was judged."""
     if submission.fault:
-        return {name: (submission.fault, "") for name in CHECKS}
+        return dict.fromkeys(EXERCISES, (submission.fault, ""))
     results = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name, content in itertools.islice(submission.beside.items(), 100):
-            if re.fullmatch(r"\w[\w. -]*", name):
-                Path(folder, name).write_bytes(content)
-        process = Process(submission, folder, option)
-        for name, check in CHECKS.items():
-            source = ""
+        beside = itertools.islice(submission.beside.items(), 100)
+        files = {name: content for name, content in beside if re.fullmatch(r"\w[\w. -]*", name)}
+        for name, content in (files | {"scikit_learn_data/olivetti_py3.pkz": faces()}).items():
+            Path(folder, name).parent.mkdir(exist_ok=True)
+            Path(folder, name).write_bytes(content)
+        remote = Remote(folder, option)
+        for name in EXERCISES:
             try:
-                proxy = Proxy(process, name)
-                source = proxy.source
-                verdict = about_faces(check(proxy), proxy.fetched)
+                remote.define(name, submission.cells)
+                verdict = checks.judge(remote)
             except Settled as settled:
                 verdict = settled.args[0]
             except Exception as error:
                 text = f"the judge could not finish: {error}"
                 verdict = Verdict("no verdict", type(error).__name__, text)
             kind, label, text = verdict
-            results[name] = Verdict(kind, plain(label, 60), plain(text)), source
-        process.stop()
+            results[name] = Verdict(kind, plain(label, 60), plain(text)), remote.source
+        remote.stop()
     return results
-
-
-def about_faces(verdict, fetched):
-    """Say so where the function loads the faces, for which marking has something else."""
-    if fetched and verdict.kind in RIGHT:
-        return Verdict(NOTED, "loads the faces", f"{verdict.text} It loads the faces by itself.")
-    if fetched and verdict.kind == WRONG:
-        text = "it loads the faces by itself, and marking does not fetch them."
-        return Verdict("no verdict", "needs the faces", text)
-    return verdict
 
 
 # ---- The run, the table and the pages
 
 
 class Marking:
-    """The plugin that runs the submissions, keeps their verdicts and prints the table."""
+    """The plugin that has the submissions judged, keeps the table and prints it."""
 
     def __init__(self, submissions, others, option):
         self.submissions, self.others, self.option = submissions, others, option
-        self.marks = option.marks and Path(option.marks)
-        names = [x.name for x in submissions]
-        files = (re.sub(r"[^\w.()-]+", "_", x.replace("/", "-")).lstrip(".-_") for x in names)
-        self.pages = dict(zip(names, distinct((cut(x, 99) for x in files), ".html")))
-        self.feedback = option.feedback and Path(option.feedback)
-        if self.feedback:
-            self.feedback.mkdir(parents=True, exist_ok=True)
         self.prints = {x.name: fingerprint(x, option) for x in submissions}
-        self.rows = {}
-        for name, *cells, mark in check_marks(self.marks) if self.marks else []:
-            name = name.removeprefix("'")  # as harmless() has it
-            page = self.feedback / self.pages.get(name, "") if self.feedback else ROOT
-            if mark == self.prints.get(name) and "no verdict" not in cells and page.exists():
-                self.rows[name] = dict(zip(CHECKS, (Verdict(*cells[:3]), Verdict(*cells[3:]))))
+        self.pages, self.rows = {}, {}
+        if option.feedback:
+            option.feedback.mkdir(parents=True, exist_ok=True)
+            files = (re.sub(r"[^\w.()-]+", "_", x.replace("/", "-")) for x in self.prints)
+            files = distinct(cut(x.lstrip(".-_"), 99) for x in files)
+            self.pages = {x: option.feedback / f"{y}.html" for x, y in zip(self.prints, files)}
+        for row in check_marks(option.marks) if option.marks else []:
+            page = self.pages.get(row[0], ROOT)
+            if row[-1] == self.prints.get(row[0]) and "no verdict" not in row and page.exists():
+                self.rows[row[0]] = row
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self, session):
-        session.testscollected = len(self.submissions)
+    def pytest_collection(self):
         return True
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session):
         say = session.config.pluginmanager.get_plugin("terminalreporter").write_line
-        todo = deque(x for x in self.submissions if x.name not in self.rows)
+        todo = [x for x in self.submissions if x.name not in self.rows]
         if self.rows:
             say(f"{len(self.rows)} of {len(self.submissions)} are marked already")
-        self.write(self.rows)
+        self.write([COLUMNS, *self.rows.values()], "w")
         running = {}
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             try:
                 while todo or running:
                     while todo and len(running) < AT_A_TIME:
-                        submission = todo.popleft()
+                        submission = todo.pop(0)
                         running[pool.submit(judged, submission, self.option)] = submission.name
                         say(f"judging {cut(submission.name)}, {len(todo)} left")
                     for future in wait(running, 1, FIRST_COMPLETED).done:
                         self.keep(running.pop(future), future.result())
-            except BaseException:
+            finally:
                 while not all(future.done() for future in running):
-                    for process in list(Process.running):
-                        process.end = 0
-                        process.stop()
+                    for remote in list(Remote.running):
+                        remote.end = 0
+                        remote.stop()
                     time.sleep(0.05)
-                raise
         self.rows = {x.name: self.rows[x.name] for x in self.submissions}
-        self.write(self.rows)
-        verdicts = itertools.chain(*(row.values() for row in self.rows.values()))
-        session.testsfailed = sum(verdict.kind not in RIGHT for verdict in verdicts)
+        self.write([COLUMNS, *self.rows.values()], "w")
+        session.testscollected = len(self.rows)
+        kinds = itertools.chain(*(row[1:-1:3] for row in self.rows.values()))
+        session.testsfailed = sum(kind not in RIGHT for kind in kinds)
         return True
 
     def keep(self, name, results):
-        self.rows[name] = {exercise: verdict for exercise, (verdict, _) in results.items()}
-        if self.feedback:
-            page = page_of(name, results)
-            (self.feedback / self.pages[name]).write_text(page, encoding="utf-8")
-        self.write({name: self.rows[name]}, "a")
+        verdicts = itertools.chain(*(verdict for verdict, _ in results.values()))
+        self.rows[name] = [name, *verdicts, self.prints[name]]
+        if self.pages:
+            self.pages[name].write_text(page_of(name, results), encoding="utf-8")
+        self.write([self.rows[name]], "a")
 
-    def write(self, rows, mode="w"):
-        if self.marks:
-            encoding = "utf-8-sig" if mode == "w" else "utf-8"  # the mark is for Excel
-            with self.marks.open(mode, newline="", encoding=encoding) as file:
-                lines = [COLUMNS] if mode == "w" else []
-                for name, row in rows.items():
-                    lines.append([name, *itertools.chain(*row.values()), self.prints[name]])
-                csv.writer(file).writerows(map(harmless, lines))
+    def write(self, rows, mode):
+        if self.option.marks:  # with a mark at the start of the file, for Excel
+            with self.option.marks.open(mode, newline="", encoding="utf-8-sig") as file:
+                csv.writer(file).writerows(map(harmless, rows))
 
     def pytest_terminal_summary(self, terminalreporter, exitstatus):
-        terminalreporter.section("marks")
-        for line in table(self.rows):
-            terminalreporter.write_line(line)
+        lines = [*table(self.rows.values())]
         if self.others:
             names = plain(", ".join(self.others), 200)
-            terminalreporter.write_line(f"not looked at: {len(self.others)} other files ({names})")
-        if self.marks:
+            lines.append(f"not looked at: {len(self.others)} other files ({names})")
+        if self.option.marks:
             stopped = exitstatus == pytest.ExitCode.INTERRUPTED
             more = " so far; the same command goes on from there" if stopped else ""
-            terminalreporter.write_line(f"the same table: {self.marks}{more}")
+            lines.append(f"the same table: {self.option.marks}{more}")
+        terminalreporter.section("marks")
+        terminalreporter.write_line("\n".join(lines))
 
 
 def fingerprint(submission, option):
     """Return what changes when the submission, the judge or what it runs on does."""
-    judge = [Path(module.__file__).read_bytes() for module in (answers, checks)]
+    judge = [Path(module.__file__).read_bytes() for module in (answers, calling, checks)]
     told = [submission[1:], option.time_limit, option.memory_limit, sys.version, np.__version__]
     return hashlib.sha256(b"".join([*judge, repr(told).encode()])).hexdigest()[:12]
 
 
 def table(rows):
     """Yield the lines of the table, then what it adds up to."""
-    lines = [["submission", *(f"exercise {i}: {name}" for i, name in enumerate(CHECKS, 1))]]
-    for name, row in rows.items():
-        lines.append([cut(name), *(": ".join(filter(None, found[:2])) for found in row.values())])
+    lines = [["submission", *(f"exercise {i}: {name}" for i, name in enumerate(EXERCISES, 1))]]
+    for name, *row in rows:
+        found = zip(row[:-1:3], row[1:-1:3])
+        lines.append([cut(name), *(": ".join(filter(None, pair)) for pair in found)])
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
-        yield "  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip()
+        yield "  ".join(map(str.ljust, line, widths)).rstrip()
     yield f"total: {len(rows)}"
-    for i, name in enumerate(CHECKS, 1):
-        counts = Counter(row[name].kind for row in rows.values())
+    for i in range(1, len(EXERCISES) + 1):
+        counts = Counter(row[3 * i - 2] for row in rows)
         some = (f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
         yield f"exercise {i}: " + "; ".join(some)
 
@@ -583,13 +496,13 @@ def check_marks(path):
             f"--marks {path}: expected a new file or an older table of marks, but the first line "
             f"there is {plain(','.join(first), 80)!r}. Give another name, or move that file away"
         )
-    return [row for row in rows if len(row) == len(COLUMNS)]
+    return [[x.removeprefix("'") for x in row] for row in rows if len(row) == len(COLUMNS)]
 
 
 def page_of(name, results):
     """Return a page with the verdicts and what was judged, where everything is text."""
-    page = f'<!doctype html>\n<meta charset="utf-8">\n<title>{html.escape(name)}</title>\n'
-    page += f"<h1>{html.escape(name)}</h1>\n"
+    title = html.escape(name)
+    page = f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<h1>{title}</h1>\n'
     for number, (exercise, (verdict, source)) in enumerate(results.items(), 1):
         lines = "\n".join(plain(line, 200, spaces=True) for line in source.splitlines()[:500])
         page += f"<h2>Exercise {number}: {exercise}</h2>\n<p><b>{verdict.kind}</b>: "

@@ -16,12 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import answers
+import checks
 import marking
 import nbformat
 import pytest
 
 CORPUS = marking.ROOT / "tests" / "submissions"
-MF, MU = answers.CHECKS
+MF, MU = answers.EXERCISES
 
 HEAD = "def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):\n"
 STEP = """\
@@ -130,9 +131,9 @@ def judged(name, cells):
     server = answers.Server()
     try:
         server.define(name, cells)
-    except answers.Fault as fault:
-        return fault.args
-    return answers.CHECKS[name](server.f)
+    except checks.Settled as settled:
+        return settled.args[0]
+    return checks.judge(server.answer)
 
 
 @pytest.mark.parametrize("cells", FOUND.values(), ids=FOUND)
@@ -215,7 +216,7 @@ BROKEN = [b"", b" \n", b"{", b"[]", b"1", b'{"cells": 1}', b'{"cells": [{}]}', b
 
 @pytest.mark.parametrize("content", [*BROKEN, b"[" * 10**6], ids=range(9))
 def test_what_is_no_notebook_is_a_row_of_its_own(content):
-    submission = marking.read("x.ipynb", len(content), lambda: io.BytesIO(content), wanted=True)
+    (submission,) = marking.look("x.ipynb", len(content), lambda: io.BytesIO(content))
     assert submission.fault[:2] == ("no verdict", "not readable")
 
 

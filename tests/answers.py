@@ -208,7 +208,7 @@ class Server:
         self.answer = self.scope = None
 
     def define(self, name, cells):
-        statements, fault = read(cells, name)
+        self.answer, (statements, fault) = None, read(cells, name)
         if not any(name in bound(node) for node in statements):
             raise Settled(Verdict(*fault))
         self.scope, files = Scope(statements, name), {node.file for node in statements}
@@ -224,9 +224,7 @@ class Server:
         """Return the factors, always with the same random numbers."""
         np.random.seed(0)
         random.seed(0)
-        return {
-            "factors": [X.tolist() for X in self.answer(*map(np.array, (R, P, Q)), steps, *numbers)]
-        }
+        return {"factors": self.answer(*map(np.array, (R, P, Q)), steps, *numbers)}
 
     def reply(self, what, details):
         try:
@@ -277,7 +275,8 @@ def serve(memory, root):
         if not line:
             return
         number, what, details = json.loads(line)
-        replies.write(b"\n" + json.dumps([number, server.reply(what, details)]).encode() + b"\n")
+        reply = json.dumps([number, server.reply(what, details)], default=np.ndarray.tolist)
+        replies.write(b"\n" + reply.encode() + b"\n")
         replies.flush()
 
 

@@ -49,12 +49,12 @@ class Answer:
             raise stopped(error, self.files) from error
         finally:
             self.scope.update(before)
-        if changed := [x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])]:
-            text = (
-                f"It changes the caller's {' and '.join(changed)}: a second run starts elsewhere."
-            )
+        changed = [x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])]
+        borrowed = [x for x in self.shared if x in used(self.f, self.scope)]
+        if changed:
+            text = f"It changes {' and '.join(changed)}, so a second run starts elsewhere."
             self.notes["changes its arguments"] = text
-        if borrowed := [x for x in self.shared if x in used(self.f, self.scope)]:
+        if borrowed:
             text = f"It takes {' and '.join(borrowed)} from the notebook."
             self.notes["names of the notebook"] = text
         return self.factors(result, P, Q)

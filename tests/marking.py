@@ -275,9 +275,8 @@ class Remote:
             start_new_session=True,
         )
         self.lines = queue.Queue(20)
-        listener = threading.Thread(target=listen, args=(self.process.stdout, self.lines))
-        listener.daemon = True
-        listener.start()
+        heard = self.process.stdout, self.lines
+        threading.Thread(target=listen, args=heard, daemon=True).start()
         self.running.add(self)
 
     def stop(self):
@@ -299,7 +298,8 @@ class Remote:
         timer = threading.Timer(seconds, self.stop)
         timer.start()
         with contextlib.suppress(OSError, ValueError):  # it was ended meanwhile
-            process.stdin.write(json.dumps([self.number, what, details]).encode() + b"\n")
+            request = json.dumps([self.number, what, details], default=np.ndarray.tolist)
+            process.stdin.write(request.encode() + b"\n")
             process.stdin.flush()
         while process.poll() is None or not self.lines.empty():
             with contextlib.suppress(queue.Empty, ValueError, TypeError, RecursionError):
@@ -309,18 +309,14 @@ class Remote:
                     return reply
         timer.cancel()
         self.stop()
-        verdict = "no verdict", "killed its process", "the process ended while the answer ran."
-        if time.monotonic() - begin >= seconds - 0.01:
-            late = seconds < self.limit / 3 - 0.01  # because of the calls before
-            kind, label = (
-                ("no verdict", f"no answer in {self.limit:g} s") if late else (WRONG, "too slow")
-            )
-            verdict = (
-                kind,
-                label,
-                f"no answer within {seconds:.3g} s, for a few steps with a small matrix.",
-            )
-        self.ended = Settled(Verdict(*verdict))
+        text = f"no answer within {seconds:.3g} s, for a few steps with a small matrix."
+        verdict = Verdict(WRONG, "too slow", text)
+        if time.monotonic() - begin < seconds - 0.01:
+            text = "the process ended while the answer ran."
+            verdict = Verdict("no verdict", "killed its process", text)
+        elif seconds < self.limit / 3 - 0.01:  # because of the calls before
+            verdict = Verdict("no verdict", f"no answer in {self.limit:g} s", text)
+        self.ended = Settled(verdict)
         raise self.ended
 
     def told(self, what, **details):
@@ -341,10 +337,8 @@ class Remote:
         self.told("define", name=name, cells=cells)
 
     def __call__(self, R, P, Q, steps, *numbers):
-        matrices = {x: X.tolist() for x, X in zip("RPQ", (R, P, Q))}
-        X, Y = (
-            np.array(X, float) for X in self.told("call", **matrices, steps=steps, numbers=numbers)
-        )
+        factors = self.told("call", R=R, P=P, Q=Q, steps=steps, numbers=numbers)
+        X, Y = (np.array(X, float) for X in factors)
         if (X.shape, Y.shape) != (P.shape, Q.shape):
             raise ValueError("what came back are no factors")  # which an honest process has checked
         return X, Y

@@ -83,7 +83,9 @@ def readable(source):
 
 
 def bound(node):
-    """Return the names that a statement binds, as far as this module runs it."""
+    """Return the names that a statement binds, as far as this module runs it; * for all."""
+    if isinstance(node, ast.Expr):  # such as sys.setrecursionlimit(10_000)
+        return {"*"} if re.match(r"(sys|np|numpy|torch)\.set\w+\(", ast.unparse(node)) else set()
     if isinstance(node, IMPORTS):
         return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
     if isinstance(node, DEFINITIONS):
@@ -157,7 +159,8 @@ class Scope(dict):
         values |= {"P": np.ones((100, 2)), "Q": np.ones((256, 2))}
         known |= set().union(*map(bound, self.late))
         self.update((x, y) for x, y in values.items() if x in known)
-        self.define("*")
+        for node in self.early:
+            self.run(node, "*")
 
     def __missing__(self, name):
         if name not in self.errors:

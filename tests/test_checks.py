@@ -205,6 +205,22 @@ def reversed_test(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
     return P, Q
 
 
+def recursive(R, P, Q, K, steps, alpha, beta):
+    if steps == 0:
+        return P, Q
+    return recursive(R, *batch()(R, P, Q, K, 1, alpha, beta), K, steps - 1, alpha, beta)
+
+
+def in_turn(R, P, Q, steps=5000):
+    """Multiplicative, P and Q of a feature before the next feature."""
+    P, Q = P.copy(), Q.copy()
+    for _ in range(steps):
+        for k in range(P.shape[1]):
+            P[:, k] *= R @ Q[:, k] / (P @ (Q.T @ Q[:, k]))
+            Q[:, k] *= R.T @ P[:, k] / (Q @ (P.T @ P[:, k]))
+    return P, Q
+
+
 def needs_a_module(*arguments):
     import module_that_is_missing  # noqa: F401
 
@@ -245,6 +261,8 @@ ANSWERS = [  # check, answer, kind, label
     (MF, without_the_last_row, wrong, "not the update"),
     (MF, same_gradient_again, wrong, "not the update"),
     (MF, stepwise(lambda alpha, step: alpha**2), wrong, "not the update"),
+    (MF, stepwise(lambda alpha, step: alpha / 2 ** (step // 10)), wrong, "not the update"),
+    (MF, recursive, wrong, "RecursionError"),
     (MF, least_squares, wrong, "another method"),
     (MF, loop(visit=lambda r: r > 0), wrong, "entries with R <= 0 skipped"),
     (MF, batch(data=-2), wrong, "sign of the gradient"),
@@ -280,6 +298,7 @@ ANSWERS = [  # check, answer, kind, label
     (MU, mf.multiplicative_update, right, "P first"),
     (MU, lambda R, P, Q, steps: update()(R.T, Q, P, steps)[::-1], right, "Q first"),
     (MU, entry_by_entry, right, "feature by feature"),
+    (MU, in_turn, right, "feature by feature, both in turn"),
     (MU, simultaneous, note, "both from the old values"),
     (MU, normalised, note, "scaled otherwise"),
     (MU, update(enough=0.5), note, "stops early"),

@@ -54,6 +54,14 @@ def notebook(*cells):
 
 # ---- What is found, and what comes along
 
+DEEP = f"""\
+def {MF}(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
+    if steps == 0:
+        return P, Q
+    E = R - P @ Q.T
+    P = P + alpha * (2 * E @ Q - beta * P)
+    return {MF}(R, P, Q + alpha * (2 * E.T @ P - beta * Q), K, steps - 1, alpha, beta)
+"""
 FOUND = {
     "alone": [RIGHT],
     "the last definition": [WRONG, RIGHT],
@@ -120,6 +128,12 @@ FOUND = {
         RIGHT.replace("return P, Q.T", "return (P, Q.T) if True else plot()"),
     ],
     "with its own names for the judge's": ["Verdict = WrongAnswer = judged = None", RIGHT],
+    "with a deeper recursion": ["import sys", "sys.setrecursionlimit(9999)", DEEP],
+    "an older version, kept": [
+        RIGHT,
+        f"textbook = {MF}",
+        f"def {MF}(*a, **k):\n    return textbook(*a, **k)",
+    ],
     "by the reference": [
         "import mf_solutions as mf",
         HEAD + "    return mf.gradient_descent(R, P, Q, steps, alpha, beta)",

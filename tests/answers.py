@@ -19,13 +19,15 @@ import sys
 import warnings
 
 import numpy as np
-from calling import Answer, is_blank, stopped
+from calling import Answer, is_blank, stopped, used
 from checks import Settled, Verdict
 
 EXERCISES = {"matrix_factorization": True, "mf_multiplicative_update": False}  # by gradients?
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 BLOCKS = ("body", "handlers", "orelse", "finalbody")
+SHARED = {"N": 100, "M": 256, "K": 2, "R": np.ones((100, 256))}  # which the caller changes
+SHARED |= {"P": np.ones((100, 2)), "Q": np.ones((256, 2))}
 
 
 # ---- From cells to statements
@@ -102,27 +104,27 @@ def calls(node):
     return not isinstance(node, DEFINITIONS) and not EXERCISES.keys().isdisjoint(names)
 
 
-def binding(name, statements, inside=False):
-    """Keep the statements that bind a name, and of an if, a try or a with only those inside it."""
+def binding(names, statements):
+    """Keep the statements that bind these names, and of an if, a try or a with only those in it."""
     kept = []
     for node in statements:
         if isinstance(node, (ast.If, ast.With, ast.Try, ast.ExceptHandler)):
-            if name not in bound(node) and not isinstance(node, ast.ExceptHandler):
+            if not (bound(node) & names or isinstance(node, ast.ExceptHandler)):
                 continue
             node = copy.copy(node)
             for block in BLOCKS:
                 if hasattr(node, block):
-                    setattr(node, block, binding(name, getattr(node, block), inside=True))
+                    setattr(node, block, binding(names, getattr(node, block)))
             node.body = node.body or [ast.Pass()]
             if isinstance(node, ast.Try) and not node.handlers:
                 node.finalbody = node.finalbody or [ast.Pass()]
             kept.append(ast.fix_missing_locations(node))
-        elif (name in bound(node) and not calls(node)) or (inside and isinstance(node, IMPORTS)):
+        elif bound(node) & names and not calls(node):
             kept.append(node)
     return kept
 
 
-# ---- Running what is asked for
+# ---- Running what an answer needs
 
 
 class Nothing:
@@ -135,66 +137,66 @@ class Nothing:
 
 
 class Scope(dict):
-    """The names of a notebook, each defined when it is first asked for; its own builtins, too.
+    """The names that an answer needs, as they stood when the notebook called it; its own builtins.
 
     What counts is what stands up to the end of the answer's cell, or up to a call in it. What is
     missing there may come further down, from the first cell that has it.
     """
 
     def __init__(self, statements, name):
+        self.update(vars(builtins), __name__="__main__", __builtins__=self)
+        self.update(get_ipython=Nothing, display=Nothing())
         own = max(place for place, node in enumerate(statements) if name in bound(node))
         end = own + 1
         while end < len(statements) and statements[end].cell == statements[own].cell:
             if calls(statements[end]):
                 break
             end += 1
-        self.early, self.late = statements[:end], statements[end:]
-        self.errors, self.ran, self.flags = {}, {}, 0
+        early, late, cells = statements[:end], statements[end:], {}
+        for node in late[::-1]:
+            cells.update(dict.fromkeys(bound(node), node.cell))
+        known = {"*"}.union(self, *map(bound, early))
+        fixed = (bound(x) for x in statements if isinstance(x, DEFINITIONS + IMPORTS))
+        given = SHARED.keys() & set().union(cells, known).difference(*fixed)
+        self.update((x, SHARED[x]) for x in given)
+        self.errors, self.flags, needed, more = {}, 0, set(), {name, "*"}
         if any(getattr(node, "module", "") == "__future__" for node in statements):
             self.flags = __future__.annotations.compiler_flag
-        known = set().union(*map(bound, self.early))
-        self.update((x, y) for x, y in vars(builtins).items() if x not in known)
-        self.update(__name__="__main__", __builtins__=self, get_ipython=Nothing, display=Nothing())
-        values = {"N": 100, "M": 256, "K": 2, "R": np.ones((100, 256))}  # which the caller changes
-        values |= {"P": np.ones((100, 2)), "Q": np.ones((256, 2))}
-        known |= set().union(*map(bound, self.late))
-        self.update((x, y) for x, y in values.items() if x in known)
-        for node in self.early:
-            self.run(node, "*")
+        while more:
+            needed |= more
+            self.waiting = binding(needed, early)
+            for node in late:
+                names = {x for x in needed - known if cells.get(x) == node.cell}
+                self.waiting += binding(names, [node])
+            more = set().union(*map(self.used, self.waiting)) - needed - given
+        self.source = "\n\n".join(map(source_of, self.waiting))
+        while self.waiting:
+            self.run(self.waiting[0])
 
     def __missing__(self, name):
-        if name not in self.errors:
-            self.errors[name] = self.errors.get("*", KeyError(name))  # if asked for meanwhile
-            self.define(name)
+        for node in [node for node in self.waiting if name in bound(node)]:
+            self.run(node)
         if name in self:
             return self[name]
-        raise self.errors[name]
+        raise self.errors.get(name, KeyError(name))
 
-    def define(self, name):
-        """Run, in order, what binds a name."""
-        last = max((i for i, node in enumerate(self.early) if name in bound(node)), default=-1)
-        for node in self.early[: last + 1]:
-            if name in self and isinstance(node, ast.Assign) and ast.unparse(node.value) == name:
-                self.update(dict.fromkeys(bound(node), self[name]))  # kept by another name
-            self.run(node, name)
-        late = [node for node in self.late if name in bound(node)] if last < 0 else []
-        for node in late:
-            if node.cell == late[0].cell:
-                self.run(node, name)
+    def compiled(self, node):
+        return compile(ast.Module([node], []), node.file, "exec", self.flags, True)
 
-    def run(self, whole, name):
-        for node in binding(name, [whole]):
-            self.ran[whole.cell, whole.lineno] = whole
-            try:
-                exec(compile(ast.Module([node], []), node.file, "exec", self.flags, True), self)
-            except (Exception, SystemExit) as error:
-                self.errors[name] = error
-                if getattr(node, "decorator_list", []):  # such as @njit, where there is no numba
-                    node.decorator_list = []
-                    self.run(node, name)
+    def used(self, node):
+        with contextlib.suppress(SyntaxError):
+            return used(self.compiled(node), {})
+        return set()
 
-    def source(self):
-        return "\n\n".join(source_of(self.ran[place]) for place in sorted(self.ran))
+    def run(self, node):
+        self.waiting.remove(node)
+        try:
+            exec(self.compiled(node), self)
+        except (Exception, SystemExit) as error:
+            self.errors.update(dict.fromkeys(bound(node), error))
+            if getattr(node, "decorator_list", []):  # such as @njit, where there is no numba
+                node.decorator_list = []
+                self.waiting.append(node)
 
 
 def source_of(node):
@@ -215,12 +217,10 @@ class Server:
         if not any(name in bound(node) for node in statements):
             raise Settled(Verdict(*fault))
         self.scope, files = Scope(statements, name), {node.file for node in statements}
-        try:
-            self.answer = Answer(self.scope[name], EXERCISES[name], self.scope, files)
-        except KeyError:
-            raise Settled(Verdict(*fault)) from None
-        except (Exception, SystemExit) as error:
-            raise stopped(error, files) from error
+        if name not in self.scope:
+            error = self.scope.errors.get(name)
+            raise stopped(error, files) if error else Settled(Verdict(*fault))
+        self.answer = Answer(self.scope[name], EXERCISES[name], self.scope, files)
         return {}
 
     def call(self, R, P, Q, steps, numbers):
@@ -234,7 +234,9 @@ class Server:
             reply = getattr(self, what)(**details)
         except Settled as settled:
             reply = {"verdict": settled.args[0]}
-        more = {"notes": self.answer.notes, "source": self.scope.source()} if self.answer else {}
+        except BaseException as error:
+            reply = {"verdict": stopped(error, ()).args[0]}
+        more = {"notes": self.answer.notes, "source": self.scope.source} if self.answer else {}
         return reply | more
 
 
@@ -250,7 +252,7 @@ def guard(memory, server):
     def hook(event, args):
         if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):
             raise OSError("there is no network while marking")
-        if event == "open" and "olivetti" in str(args[0]) and server.answer:
+        if event == "open" and "olivetti_py3" in str(args[0]) and server.answer:
             server.answer.notes["loads the faces"] = "It loads the faces by itself."
 
     sys.addaudithook(hook)
@@ -268,7 +270,7 @@ def serve(memory, root):
     fresh = np.random.default_rng
     np.random.default_rng = lambda seed=0, *rest: fresh(0 if seed is None else seed, *rest)
     sys.dont_write_bytecode = True
-    del sys.modules["checks"]
+    del sys.modules["checks"], sys.modules["calling"]  # a student may have modules of these names
     sys.modules["__main__"] = type(sys)("__main__")  # where nothing of this file is at hand
     sys.path[:] = [os.getcwd(), *sys.path[1:], root]
     while True:

@@ -31,7 +31,8 @@ class Answer:
         self.f, self.gradient, self.notes = f, gradient, {}
         self.files = files or [getattr(getattr(f, "__code__", None), "co_filename", "")]
         self.scope = getattr(f, "__globals__", {}) if scope is None else scope
-        self.shared = [x for x in "KMNPQR" if not callable(self.scope.get(x, callable))]
+        values = (int, float, list, np.number, np.ndarray)
+        self.shared = [x for x in "KMNPQR" if isinstance(self.scope.get(x), values)]
 
     def __call__(self, R, P, Q, steps, *numbers):
         """Return the new P and Q, or raise Settled."""
@@ -50,7 +51,8 @@ class Answer:
         finally:
             self.scope.update(before)
         changed = [x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])]
-        borrowed = [x for x in self.shared if x in used(self.f, self.scope)]
+        names = used(getattr(self.f, "__code__", None), self.scope)
+        borrowed = [x for x in self.shared if x in names]
         if changed:
             text = f"It changes {' and '.join(changed)}, so a second run starts elsewhere."
             self.notes["changes its arguments"] = text
@@ -65,21 +67,22 @@ class Answer:
         with contextlib.suppress(TypeError, ValueError):  # where none can be found
             signature = inspect.signature(self.f)
         parameters, given, own = signature.parameters, {}, False
+        keyed = any(x.kind is x.VAR_KEYWORD for x in parameters.values())
         left = [x for x in values if x not in parameters and (x != "K" or self.gradient)]
         for name, parameter in parameters.items():
             if name in values:
                 given[name] = values[name]
             elif parameter.kind is parameter.VAR_POSITIONAL:
-                takes = [x for x in left if x in "RPQK" or "kwargs" not in parameters]
+                takes = [x for x in left if x in "RPQK" or not keyed]
                 given[name], left = [values[x] for x in takes], left[len(takes) :]
             elif parameter.kind is parameter.VAR_KEYWORD:
                 given[name], left = {x: values[x] for x in left}, []
-            elif left:
+            elif left and (left[0] != "K" or parameter.default is parameter.empty):
                 own |= left[0] not in "RPQK"
                 given[name] = values[left.pop(0)]
-            default = parameter.default
-            if default not in (NUMBERS.get(name, default), parameter.empty):
-                text = f"Its {name} is {default!r:.60} by default."
+            usual = (repr(NUMBERS.get(name)), repr(parameter.empty))
+            if name in NUMBERS and repr(parameter.default) not in usual:
+                text = f"Its {name} is {parameter.default!r:.60} by default."
                 self.notes[f"another default of {name}"] = text
         if own or left:
             self.notes["parameters of its own"] = f"Its parameters are {', '.join(parameters)}."
@@ -105,23 +108,26 @@ class Answer:
 
 def stopped(error, files):
     """Return what ends a check when an answer, whose code is in these files, raises this."""
+    label, message = type(error).__name__, textwrap.shorten(str(error)[:500], 160)
     if isinstance(error, ImportError):
-        text = f"it needs {error.name}, which is not installed here."
-        return checks.Settled(checks.Verdict("no verdict", f"needs {error.name}", text))
-    name = type(error).__name__
-    text = f"it stops with {name}: {textwrap.shorten(str(error), 160)}"
+        needed = error.name or message
+        text = f"it needs {needed}, which is not installed here."
+        if not isinstance(error, ModuleNotFoundError):
+            text = f"it cannot import what it needs here: {message}."
+        return checks.Settled(checks.Verdict("no verdict", f"needs {needed}", text))
+    text = f"it stops with {label}: {message}"
     frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename in files]
     text += f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
-    return checks.Settled(checks.Verdict(checks.WRONG, name, text))
+    return checks.Settled(checks.Verdict(checks.WRONG, label, text))
 
 
-def used(f, scope):
-    """Return the global names that a function uses, by itself or in functions of its notebook."""
-    names, todo = set(), [getattr(f, "__code__", None)]
+def used(code, scope):
+    """Return the global names that this code uses, by itself or in functions of this scope."""
+    names, todo = set(), [code]
     for code in todo:  # which grows
-        for x in dis.get_instructions(code) if code else ():
-            todo += [x.argval] if inspect.iscode(x.argval) else []
-            if x.opname == "LOAD_GLOBAL" and x.argval not in names:
+        for x in dis.get_instructions(code) if inspect.iscode(code) else ():
+            todo += [x.argval]
+            if x.opname in ("LOAD_GLOBAL", "LOAD_NAME") and x.argval not in names:
                 names.add(x.argval)
                 todo.append(getattr(scope.get(x.argval), "__code__", None))
     return names

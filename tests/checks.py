@@ -250,7 +250,7 @@ def _unknown(answer, tall, wide, found, label):
     if ended and (ended.args[0].kind != WRONG or ended.args[0].label == "too slow"):
         raise ended
     three, why = _follows(answer, wide._replace(K=3))
-    draws = re.search(r"\(line .*\b(plt|fig|axs?|axes)\b", str(why))
+    draws = why and re.search(r"\(line .*\b(plt|fig|axs?|axes)\b", why.args[0].text)
     if label and not (three or draws) and _follows(answer, tall._replace(K=2))[0]:
         raise wrong("K hard-coded")
     if ended or "names of the notebook" in answer.notes:  # is it right on 100 faces of 16 x 16?

@@ -322,7 +322,7 @@ class Remote:
     def told(self, what, **details):
         """Return the factors, if there are any, with what else the reply says kept."""
         reply = self.ask(what, **details)
-        self.notes.update(reply.get("notes", {}))
+        self.notes |= {str(x): str(y) for x, y in dict(reply.get("notes", {})).items()}
         self.source = str(reply.get("source", ""))
         if "verdict" in reply:
             kind, label, text = map(str, reply["verdict"])

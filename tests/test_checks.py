@@ -362,10 +362,14 @@ def test_an_answer_is_called_as_its_signature_wants(signature, call, label):
 N, M, K = 100, 256, 2
 
 
+def rows():
+    return range(N)
+
+
 def of_the_notebook(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
     P, Q = P.copy(), Q.copy()
     for _ in range(steps):
-        E = np.array([[R[i, j] - P[i] @ Q[j] for j in range(M)] for i in range(N)])
+        E = np.array([[R[i, j] - P[i] @ Q[j] for j in range(M)] for i in rows()])
         P = P + alpha * (2 * E @ Q - beta * P)
         Q = Q + alpha * (2 * E.T @ P - beta * Q)
     return P, Q
@@ -375,6 +379,23 @@ def test_names_of_the_notebook_are_right_with_a_note_and_stay_as_they_are():
     found = MF(of_the_notebook)
     assert found[:2] == (note, "names of the notebook") and "M and N" in found.text
     assert (N, M, K) == (100, 256, 2)
+
+
+def of_the_faces(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
+    return batch()(R, P, Q, K, steps, alpha * 25_600 / (N * M), beta)
+
+
+def drawing(R, P, Q, K, *numbers):
+    axes = [None] * 2
+    for k in range(K):
+        axes[k] = P[:, k]
+    return batch()(R, P, Q, K, *numbers)
+
+
+@pytest.mark.parametrize("f", [of_the_faces, drawing])
+def test_what_is_right_on_the_faces_alone_is_right_with_a_note(f):
+    found = MF(f)
+    assert found.kind == note and "on other sizes it is not" in found.text
 
 
 class TestNotAttempted:

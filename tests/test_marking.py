@@ -112,7 +112,10 @@ FOUND = {
         RIGHT.replace("500", "STEPS").replace("0.002", "A"),
     ],
     "a default from the notebook": ["K = len(Q)", RIGHT.replace("K, steps", "K=K, steps")],
-    "with display, as notebooks have it": [RIGHT.replace(STEP, STEP + "        display(E)\n")],
+    "with display, as notebooks have it": [
+        "K = 2",
+        RIGHT.replace(STEP, STEP + "        display(E)\n"),
+    ],
     "annotated": [
         "import numpy as np",
         RIGHT.replace("(R, P, Q,", "(R: np.ndarray, P, Q,").replace("0.02):", "0.02) -> tuple:"),
@@ -128,6 +131,32 @@ FOUND = {
         RIGHT.replace("return P, Q.T", "return (P, Q.T) if True else plot()"),
     ],
     "with its own names for the judge's": ["Verdict = WrongAnswer = judged = None", RIGHT],
+    "a builtin that is perhaps rebound": [
+        "try:\n    from missing import trange as range\nexcept ImportError:\n    pass",
+        "if 1 > 2:\n    print = None\nimport functools\nprint = functools.partial(print, end='')",
+        RIGHT.replace("    return", "    print(*range(2))\n    return"),
+    ],
+    "a star import, then names of its own": [
+        "from numpy import *",
+        "def gradient(R, P, Q):\n    return R - P @ Q",
+        RIGHT.replace("R - P @ Q\n", "gradient(R, P, Q)\n"),
+    ],
+    "what a value was at its line": [
+        "scale = 1\ntwo = 2 * scale\nscale = 255\nclass Base:\n    two = two\n",
+        "class Model(Base):\n    pass\nclass Base:\n    two = 3",
+        RIGHT.replace("2 *", "(two + Model.two) / 2 *"),
+    ],
+    "names only looked for": [
+        "two = 2",
+        RIGHT.replace("2 *", "(2 if 'two' in globals() else 1) *").replace("E =", "two; E ="),
+    ],
+    "another thing by the name of a matrix": [
+        "import math as M\ndef N(x):\n    return x",
+        RIGHT.replace("2 *", "N(M.floor(2.5)) *"),
+    ],
+    "an optional number, and no K": [
+        RIGHT.replace("K, ", "").replace("0.02):", "0.02, tol=0):\n    assert tol < 1"),
+    ],
     "with a deeper recursion": ["import sys", "sys.setrecursionlimit(9999)", DEEP],
     "an older version, kept": [
         RIGHT,
@@ -142,17 +171,21 @@ FOUND = {
 
 
 def judged(name, cells):
-    server = answers.Server()
+    server, limit = answers.Server(), sys.getrecursionlimit()
     try:
         server.define(name, cells)
+        return checks.judge(server.answer)
     except checks.Settled as settled:
         return settled.args[0]
-    return checks.judge(server.answer)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize("cells", FOUND.values(), ids=FOUND)
 def test_the_answer_is_found_with_what_it_needs(cells):
-    assert judged(MF, cells)[:2] == ("correct", "full batch, P first")
+    kind, label, text = judged(MF, cells)
+    assert kind in marking.RIGHT and "full batch, P first" in text
+    assert kind == "correct" or label == "parameters of its own"
 
 
 UNINDENTED = RIGHT.replace(STEP, "        # To do here\n" + STEP.replace("        ", "    "))
@@ -192,6 +225,13 @@ NOT_JUDGED = {
 @pytest.mark.parametrize("cells, kind, label", NOT_JUDGED.values(), ids=NOT_JUDGED)
 def test_without_an_answer_to_run_the_row_says_why(cells, kind, label):
     assert judged(MF, cells)[:2] == (kind, label)
+
+
+def test_nothing_of_the_first_exercise_is_left_in_the_second():
+    server = answers.Server()
+    first = server.reply("define", {"name": MF, "cells": ["half = 1 / 2", RIGHT]})
+    assert first == {"notes": {}, "source": RIGHT.rstrip()}
+    assert server.reply("define", {"name": MU, "cells": [RIGHT]}).keys() == {"verdict"}
 
 
 def test_a_wrong_answer_is_wrong():

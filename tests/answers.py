@@ -90,8 +90,9 @@ def bound(node):
         return {"*"} if re.match(r"(sys|np|numpy|torch)\.set\w+\(", ast.unparse(node)) else set()
     if isinstance(node, IMPORTS):
         return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-    if isinstance(node, DEFINITIONS):
-        return {node.name}
+    if isinstance(node, DEFINITIONS):  # and what it adds to: f, by @f.register of singledispatch
+        decorators = " ".join(map(ast.unparse, node.decorator_list))
+        return {node.name, *re.findall(r"(\w+)\.register\b", decorators)}
     if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
         targets = getattr(node, "targets", None) or [node.target]
         return {x.id for target in targets for x in ast.walk(target) if isinstance(x, ast.Name)}

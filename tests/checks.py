@@ -79,15 +79,14 @@ def wrong(label, **details):
 
 # ---- The right orders: E takes the error, P and Q update a factor, q from the P that E saw
 
-ORDERS = {  # with a star for each feature by itself
+ORDERS = {  # and with a star for each feature by itself
     "P first": "EPQ",
     "Q first": "EQP",
     "both from the old values": "EPq",
     "P first, error recomputed": "EPEQ",
     "Q first, error recomputed": "EQEP",
-    "feature by feature": "*EPQ",
-    "feature by feature, both from the old values": "*EPq",
 }
+ORDERS |= {f"feature by feature, {order}": f"*{program}" for order, program in ORDERS.items()}
 SEES = ("full batch", "online", "a row at a time", "a column at a time")
 GRADIENT = {f"{sees}, {x}": (sees, ORDERS[x]) for sees in SEES for x in ORDERS}
 UPDATE = {  # the multiplicative one

@@ -85,6 +85,11 @@ FOUND = {
     "under try, finally": ["try:\n" + indented(RIGHT) + "finally:\n    print('done')"],
     "under with": ["import warnings\nwith warnings.catch_warnings():\n" + indented(RIGHT)],
     "a lambda": [RIGHT.replace(MF, "f"), f"{MF} = lambda *a, **k: f(*a, **k)"],
+    "a function that others add to": [
+        "from functools import singledispatch\n@singledispatch\ndef two(x):\n    raise TypeError",
+        "@two.register(float)\ndef _(x):\n    return 2",
+        RIGHT.replace("2 *", "two(1.0) *"),
+    ],
     "another name": [RIGHT.replace(MF, "my_mf"), f"{MF} = my_mf"],
     "two other names": [RIGHT.replace(MF, "f"), f"{MF}, {MU} = f, f"],
     "wrapped": [RIGHT, f"from functools import lru_cache, wraps\n{MF} = wraps({MF})({MF})"],

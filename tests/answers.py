@@ -197,7 +197,7 @@ class Scope(dict):
             self.errors.update(dict.fromkeys(bound(node), error))
             if getattr(node, "decorator_list", []):  # such as @njit, where there is no numba
                 node.decorator_list = []
-                self.waiting.append(node)
+                self.waiting.insert(0, node)
 
 
 def source_of(node):

@@ -94,6 +94,7 @@ FOUND = {
     "two other names": [RIGHT.replace(MF, "f"), f"{MF}, {MU} = f, f"],
     "wrapped": [RIGHT, f"from functools import lru_cache, wraps\n{MF} = wraps({MF})({MF})"],
     "decorated, without the decorator": ["from numba_missing import njit", "@njit\n" + RIGHT],
+    "decorated, then plain": ["from numba_missing import njit\n@njit\n" + WRONG, RIGHT],
     "decorated, the last": [WRONG, "@later\n" + RIGHT, "def later(f):\n    return f"],
     "helper further down": [
         RIGHT.replace("R - P @ Q", "residual(R, P, Q)"),

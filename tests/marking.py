@@ -167,7 +167,7 @@ def read(name, content, wanted):
     cells = code_cells(content, is_module) if wanted or is_module else []
     pattern = rf"^\s*(def\s+)?({'|'.join(EXERCISES)})\b"
     if wanted or any(re.search(pattern, cell, re.M) for cell in cells):
-        return Submission(name, cells or [""], None, content)
+        return Submission(name, cells or [""], None, content if is_module else None)
     return Submission(name, content=content if len(content) < 2**20 else None)
 
 

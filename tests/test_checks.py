@@ -187,6 +187,22 @@ def random_entries(R, *rest):
     return loop(order=draw)(R, *rest)
 
 
+def one_entry(R, P, Q, K, steps, alpha, beta):
+    """Draw one entry a step, not as many as there are."""
+    rng = np.random.RandomState(0)
+    everything = [*np.ndindex(R.shape)]
+    draws = [everything[i] for i in rng.randint(R.size, size=steps)]
+    return loop(order=lambda _: draws)(R, P, Q, K, 1, alpha, beta)
+
+
+def too_strong(R, P, Q, K, steps, alpha, beta):
+    """A bracket is missing: alpha times the data, beta by itself."""
+    for _ in range(steps):
+        E = R - P @ Q.T
+        P, Q = P + alpha * 2 * E @ Q - beta * P, Q + alpha * 2 * E.T @ P - beta * Q
+    return P, Q
+
+
 def without_the_last_row(R, P, Q, *numbers):
     P_new, Q_new = loop()(R[:-1], P[:-1], Q, *numbers)
     return np.vstack([P_new, P[-1:]]), Q_new
@@ -259,6 +275,8 @@ ANSWERS = [  # check, answer, kind, label
     (MF, lambda *a: [X.tolist() for X in batch()(*a)], note, "lists returned"),
     (MF, batch(residual=lambda R, P, Q: R), wrong, "not the update"),
     (MF, without_the_last_row, wrong, "not the update"),
+    (MF, one_entry, wrong, "not the update"),
+    (MF, too_strong, wrong, "not the update"),
     (MF, same_gradient_again, wrong, "not the update"),
     (MF, stepwise(lambda alpha, step: alpha**2), wrong, "not the update"),
     (MF, stepwise(lambda alpha, step: alpha / 2 ** (step // 10)), wrong, "not the update"),

@@ -320,6 +320,8 @@ ANSWERS = [  # check, answer, kind, label
     (MU, simultaneous, note, "both from the old values"),
     (MU, normalised, note, "scaled otherwise"),
     (MU, update(enough=0.5), note, "stops early"),
+    (MU, update(lambda X, top, bottom: X * top / (bottom + 1e-3)), right, "P first"),
+    (MU, update(lambda X, t, b: X * t / (b + 0.01)), wrong, "not the update"),
     (MU, update(lambda X, t, b: X * t / (b + 1)), wrong, "not the update"),
     (MU, in_place(update()), note, "changes its arguments"),
     (MU, kullback_leibler, wrong, "another method"),

@@ -49,8 +49,9 @@ def read(cells, name):
                     faults.append(("wrong", f"{type(error).__name__}, {line}", text))
                 continue
             for node in nodes:
-                node.cell, node.file, text = number, file, ast.unparse(node)
-                if name in bound(node) and (text == f"{name} = ..." or is_blank(text)):
+                node.cell, node.file = number, file
+                text = ast.unparse(node) if name in bound(node) else ""
+                if text == f"{name} = ..." or is_blank(text):
                     text = "there is nothing to check yet."  # which counts less than an attempt
                     faults.insert(1, ("not attempted", "", text))
                 else:
@@ -169,7 +170,7 @@ class Scope(dict):
             for node in late:
                 names = {x for x in needed - known if cells.get(x) == node.cell}
                 self.waiting += binding(names, [node])
-            more = set().union(*map(self.used, self.waiting)) - needed - given
+            more = set().union(*map(self.needs, self.waiting)) - needed - given
         self.source = "\n\n".join(map(source_of, self.waiting))
         while self.waiting:
             self.run(self.waiting[0])
@@ -184,7 +185,7 @@ class Scope(dict):
     def compiled(self, node):
         return compile(ast.Module([node], []), node.file, "exec", self.flags, True)
 
-    def used(self, node):
+    def needs(self, node):
         with contextlib.suppress(SyntaxError):
             return used(self.compiled(node), {})
         return set()

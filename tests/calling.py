@@ -33,6 +33,10 @@ class Answer:
         self.scope = getattr(f, "__globals__", {}) if scope is None else scope
         values = (int, float, list, np.number, np.ndarray)
         self.shared = [x for x in "KMNPQR" if isinstance(self.scope.get(x), values)]
+        names = used(getattr(f, "__code__", None), self.scope)
+        if borrowed := [x for x in self.shared if x in names]:
+            text = f"It takes {' and '.join(borrowed)} from the notebook."
+            self.notes["names of the notebook"] = text
 
     def __call__(self, R, P, Q, steps, *numbers):
         """Return the new P and Q, or raise Settled."""
@@ -50,15 +54,9 @@ class Answer:
             raise stopped(error, self.files) from error
         finally:
             self.scope.update(before)
-        changed = [x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])]
-        names = used(getattr(self.f, "__code__", None), self.scope)
-        borrowed = [x for x in self.shared if x in names]
-        if changed:
+        if changed := [x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])]:
             text = f"It changes {' and '.join(changed)}, so a second run starts elsewhere."
             self.notes["changes its arguments"] = text
-        if borrowed:
-            text = f"It takes {' and '.join(borrowed)} from the notebook."
-            self.notes["names of the notebook"] = text
         return self.factors(result, P, Q)
 
     def arguments(self, values):
@@ -91,11 +89,11 @@ class Answer:
     def factors(self, result, P, Q):
         several = isinstance(result, (tuple, list)) or getattr(result, "ndim", 0) == 3
         pair = result[:2] if several else [result]
-        kinds = " and ".join(type(X).__name__ for X in pair)
+        kinds = [type(X).__name__ for X in pair]
         try:
             X, Y = (np.array(X.detach() if hasattr(X, "detach") else X, float) for X in pair)
         except Exception:
-            raise checks.wrong("no pair of factors", got=kinds) from None
+            raise checks.wrong("no pair of factors", got=" and ".join(kinds)) from None
         shapes = [f"{A.shape} and {B.shape}" for A, B in ((P, Q), (X, Y))]
         if shapes[0] != shapes[1]:
             raise checks.wrong("wrong shapes", given=shapes[0], got=shapes[1])

@@ -361,15 +361,17 @@ def test_every_order_is_told_from_the_others_and_reaches_the_optimum(label):
 
 
 AS_USUAL = "R, P, Q, K, steps, alpha, beta"
+own_names = "parameters of its own"
 SIGNATURES = [  # of an answer that is right, what it hands on, and the first thing to be said
     ("R, P, Q, K, beta, steps, alpha", AS_USUAL, "full batch, P first"),
     ("R, P, Q, K, *, alpha=0.002, beta=0.02, steps=500", AS_USUAL, "full batch, P first"),
     ("R, P, Q, K, steps=500, alpha=0.002, beta=0.02, tol=None", AS_USUAL, "full batch, P first"),
     ("K, Q, P, R, *, steps, alpha, **kwargs", f"{AS_USUAL[:-4]}**kwargs", "full batch, P first"),
     ("R, P, Q, K, steps=500, alpha=0.002, beta=0.1", AS_USUAL, "another default of beta"),
-    ("X, W, H, k, n=500, lr=1.0, reg=0.0", "X, W, H, k, n, lr, reg", "parameters of its own"),
-    ("X, W, H, k, n, lr, reg", "X, W, H, k, n, lr, reg", "parameters of its own"),
-    ("R, P, Q, steps, alpha, beta", "R, P, Q, 0, steps, alpha, beta", "parameters of its own"),
+    ("X, W, H, k, n=500, lr=1.0, reg=0.0", "X, W, H, k, n, lr, reg", own_names),
+    ("X, W, H, k, n, lr, reg", "X, W, H, k, n, lr, reg", own_names),
+    ("R, P, Q, steps, alpha, beta", "R, P, Q, 0, steps, alpha, beta", own_names),
+    ("R, P, Q, steps, alpha, beta, k=9", "R, P, Q, {9: 0}[k], steps, alpha, beta", own_names),
 ]
 
 

@@ -10,7 +10,7 @@ import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two files are tested at a time
 
-import marking
+import mark
 import matplotlib
 import pytest
 import rebuild
@@ -20,11 +20,11 @@ import mf_solutions as mf
 
 FACES = pytest.StashKey()  # which faces there are, and what failed on the way to them
 NOTEBOOK = rebuild.NOTEBOOK.name
-LONGEST = [NOTEBOOK, "test_marking.py", "test_large.py", "test_notebook.py"]
+LONGEST = [NOTEBOOK, "test_mark.py", "test_large.py", "test_notebook.py"]
 
 
 def pytest_addoption(parser):
-    marking.add_options(parser)
+    mark.add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,7 +46,7 @@ def pytest_configure(config):
     os.environ.pop("MPLBACKEND", None)  # it would take the figures out of the notebook's outputs
     config.option.nbval_current_env = True
     if config.option.submission:
-        return marking.configure(config)  # which needs no faces
+        return mark.configure(config)  # which needs no faces
     if hasattr(config, "workerinput"):
         name, why = config.workerinput["faces"]
     else:

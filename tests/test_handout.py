@@ -89,7 +89,7 @@ def test_outputs_are_cleared_and_the_file_is_valid(notebook):
 
 
 def test_the_command_writes_it_and_overwrites_nothing(tmp_path):
-    command = [sys.executable, ROOT / "tests" / "handout.py", "--core", "student.ipynb"]
+    command = [sys.executable, ROOT / "tests" / "tools" / "handout.py", "--core", "student.ipynb"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (first.returncode, first.stderr) == (0, "")
     written = (tmp_path / "student.ipynb").read_bytes()

@@ -1,4 +1,4 @@
-"""Rebuild the notebook: ``python tests/rebuild.py``.
+"""Rebuild the notebook: ``python tests/tools/rebuild.py``.
 
 Puts the text of ``mf_solutions.py`` into the set-up cell, runs every cell in a new
 kernel and stores what comes out. A rebuild without changes gives no diff: an
@@ -20,10 +20,10 @@ import numpy as np
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOK = ROOT / "week5_tutorial.ipynb"
 MODULE = ROOT / "mf_solutions.py"
-PICTURE = ROOT / "tests" / "basis.png"  # in README.md
+PICTURE = ROOT / "tests" / "tools" / "basis.png"  # in README.md
 PICTURED = "full-figure"  # the cell that draws it
 
 SETUP = """\

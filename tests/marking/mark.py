@@ -1,7 +1,7 @@
 """Mark a folder of submissions: ``pytest --submission=FOLDER`` prints a table, a row each.
 
 What students wrote is neither parsed nor run in this process: each submission has a process and a
-folder of its own (answers.py), which is asked for numbers; the judge (checks.py) sits here. Zips
+folder of its own (student.py), which is asked for numbers; the judge (judge.py) sits here. Zips
 are not unpacked to the disk, and no text of a student's gets anywhere unfiltered.
 """
 
@@ -30,16 +30,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import answers
-import calling
-import checks
+import student
+import caller
+import judge
 import joblib
 import numpy as np
 import pytest
-from answers import EXERCISES
-from checks import CORRECT, NOTED, WRONG, Settled, Verdict
+from student import EXERCISES
+from judge import CORRECT, NOTED, WRONG, Settled, Verdict
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")  # browsers add to the name
 HELPERS = (".py", ".csv", ".txt", ".json", ".npy", ".npz")  # what an answer may need beside it
 SKIPPED = {".ipynb_checkpoints", "__MACOSX", ".git", ".venv", "__pycache__"}
@@ -266,7 +266,7 @@ class Remote:
         environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOWHERE)
         environment |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
         self.process = subprocess.Popen(
-            [*apart(), sys.executable, answers.__file__, str(self.memory), str(ROOT)],
+            [*apart(), sys.executable, student.__file__, str(self.memory), str(ROOT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -365,7 +365,7 @@ def judged(submission, option):
         for name in EXERCISES:
             try:
                 remote.define(name, submission.cells)
-                verdict = checks.judge(remote)
+                verdict = judge.judge(remote)
             except Settled as settled:
                 verdict = settled.args[0]
             except Exception as error:
@@ -456,9 +456,9 @@ class Marking:
 
 def fingerprint(submission, option):
     """Return what changes when the submission, the judge or what it runs on does."""
-    judge = [Path(module.__file__).read_bytes() for module in (answers, calling, checks)]
+    sources = [Path(module.__file__).read_bytes() for module in (student, caller, judge)]
     told = [submission[1:], option.time_limit, option.memory_limit, sys.version, np.__version__]
-    return hashlib.sha256(b"".join([*judge, repr(told).encode()])).hexdigest()[:12]
+    return hashlib.sha256(b"".join([*sources, repr(told).encode()])).hexdigest()[:12]
 
 
 def table(rows):

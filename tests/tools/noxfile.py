@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nox
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BOUNDS = [
     re.sub(r">=([\d.]+)", r"==\1.*", line)
     for name in ("requirements.txt", "tests/requirements.txt")

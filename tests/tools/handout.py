@@ -1,4 +1,4 @@
-"""Make the students' version of the notebook: ``python tests/handout.py [--core] [FILE]``.
+"""Make the students' version of the notebook: ``python tests/tools/handout.py [--core] [FILE]``.
 
 Each solution becomes a TODO, outputs are cleared, and cells tagged ``answer`` are left
 out: they show code that answers an exercise. With ``--core`` so are those tagged
@@ -18,18 +18,18 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from rebuild import MODULE, ROOT, load
 
-JUDGE = [ROOT / "tests" / "checks.py", ROOT / "tests" / "calling.py"]
+JUDGE = [ROOT / "tests" / "marking" / "judge.py", ROOT / "tests" / "marking" / "caller.py"]
 TODO = {  # with something that runs, so that the rest of the notebook does
     "exercise-1": ["# TODO: calculate E, and update P and Q", "..."],
     "exercise-2": ["# TODO: calculate Pu and Qu", "Pu, Qu = P, Q"],
 }
 VERDICTS = {
-    "exercise-1": "calling.check(matrix_factorization, gradient=True)",
-    "exercise-2": "calling.check(mf_multiplicative_update, gradient=False)",
+    "exercise-1": "caller.check(matrix_factorization, gradient=True)",
+    "exercise-2": "caller.check(mf_multiplicative_update, gradient=False)",
 }
 VERDICT = """\
 # What your function does on a few small matrices: what is recognised, or what is wrong
-import calling
+import caller
 
 print(%s)"""
 
@@ -51,10 +51,10 @@ if "mf_solutions" not in sys.modules and importlib.util.find_spec("mf_solutions"
     unpack("mf_solutions", """
 %s
 """)
-unpack("checks", """
+unpack("judge", """
 %s
 """)
-unpack("calling", """
+unpack("caller", """
 %s
 """)'''
 

@@ -6,15 +6,15 @@ Whole submissions, in many more styles, are in ``submissions/`` (see test_markin
 import inspect
 from functools import partial
 
-import calling
-import checks
+import caller
+import judge
 import numpy as np
 import pytest
 
 import mf_solutions as mf
 
-MF = partial(calling.check, gradient=True)
-MU = partial(calling.check, gradient=False)
+MF = partial(caller.check, gradient=True)
+MU = partial(caller.check, gradient=False)
 
 
 def batch(data=2, beta_P=1, beta_Q=1, data_Q=None, residual=None, of_P=None):
@@ -251,7 +251,7 @@ def square(E, Q):
 
 shuffled = loop(order=lambda visits: np.random.RandomState(0).permutation(visits).tolist())
 by_column = loop(order=lambda visits: sorted(visits, key=lambda visit: visit[1]))
-right, note, wrong = checks.CORRECT, checks.NOTED, checks.WRONG
+right, note, wrong = judge.CORRECT, judge.NOTED, judge.WRONG
 own = "a method of its own"
 
 ANSWERS = [  # check, answer, kind, label
@@ -345,19 +345,19 @@ def test_an_answer_gets_its_verdict(check, f, kind, label):
 
 
 def test_every_hint_is_given_to_some_answer():
-    assert {*checks.HINTS} - {label for _, _, _, label in ANSWERS} == set()
+    assert {*judge.HINTS} - {label for _, _, _, label in ANSWERS} == set()
 
 
-@pytest.mark.parametrize("label", checks.GRADIENT)
+@pytest.mark.parametrize("label", judge.GRADIENT)
 def test_every_order_is_told_from_the_others_and_reaches_the_optimum(label):
     def f(R, P, Q, K, steps, alpha, beta):
         for _ in range(steps):
-            P, Q = checks._step(label, R, P, Q, alpha, beta)
+            P, Q = judge._step(label, R, P, Q, alpha, beta)
         return P, Q
 
     assert MF(f)[:2] == (right, label)
     counts = {"full": (1, 1), "onli": (4, 5), "a ro": (1, 5), "a co": (4, 1)}[label[:4]]
-    assert checks._reaches_the_optimum(calling.Answer(f, True), np.array(counts))
+    assert judge._reaches_the_optimum(caller.Answer(f, True), np.array(counts))
 
 
 AS_USUAL = "R, P, Q, K, steps, alpha, beta"
@@ -453,8 +453,8 @@ class TestNotAttempted:
     @pytest.mark.parametrize("f", [handout_1, handout_2])
     def test_whatever_is_calculated_is_an_attempt(self, f, line):
         source = inspect.getsource(f)
-        assert calling.is_blank(source)
-        assert not calling.is_blank(
+        assert caller.is_blank(source)
+        assert not caller.is_blank(
             source.replace("        return", f"        {line}\n        return")
         )
 
@@ -481,5 +481,5 @@ def test_a_check_runs_few_entries_few_times():
 
 
 def test_the_judge_knows_nothing_of_the_project_and_is_short():
-    source = inspect.getsource(checks)
+    source = inspect.getsource(judge)
     assert "mf_solutions" not in source and len(source.splitlines()) <= 400

@@ -9,7 +9,7 @@ import re
 import textwrap
 import traceback
 
-import checks
+import judge
 import numpy as np
 
 NUMBERS = {"alpha": 0.002, "beta": 0.02}  # the handout's defaults
@@ -19,9 +19,9 @@ def check(f, gradient):
     """Return the verdict on a function of this kernel."""
     with contextlib.suppress(OSError, TypeError, ValueError):  # where no source can be found
         if f is ... or is_blank(inspect.getsource(f)):
-            return checks.Verdict("not attempted", "", "there is nothing to check yet.")
+            return judge.Verdict("not attempted", "", "there is nothing to check yet.")
     with contextlib.redirect_stdout(io.StringIO()):  # its prints would bury the verdict
-        return checks.judge(Answer(f, gradient))
+        return judge.judge(Answer(f, gradient))
 
 
 class Answer:
@@ -41,7 +41,7 @@ class Answer:
     def __call__(self, R, P, Q, steps, *numbers):
         """Return the new P and Q, or raise Settled."""
         if not callable(self.f):
-            raise checks.wrong("not a function", got=type(self.f).__name__)
+            raise judge.wrong("not a function", got=type(self.f).__name__)
         values = {"R": R.copy(), "P": P.copy(), "Q": Q.copy(), "K": P.shape[1], "steps": steps}
         values |= zip(NUMBERS, numbers)
         given = self.arguments(values)
@@ -93,10 +93,10 @@ class Answer:
         try:
             X, Y = (np.array(X.detach() if hasattr(X, "detach") else X, float) for X in pair)
         except Exception:
-            raise checks.wrong("no pair of factors", got=" and ".join(kinds)) from None
+            raise judge.wrong("no pair of factors", got=" and ".join(kinds)) from None
         shapes = [f"{A.shape} and {B.shape}" for A, B in ((P, Q), (X, Y))]
         if shapes[0] != shapes[1]:
-            raise checks.wrong("wrong shapes", given=shapes[0], got=shapes[1])
+            raise judge.wrong("wrong shapes", given=shapes[0], got=shapes[1])
         if len(result) > 2:
             self.notes["more than two values"] = f"It returns {len(result)} values, not only P, Q."
         if "list" in kinds:
@@ -112,11 +112,11 @@ def stopped(error, files):
         text = f"it needs {needed}, which is not installed here."
         if not isinstance(error, ModuleNotFoundError):
             text = f"it cannot import what it needs here: {message}."
-        return checks.Settled(checks.Verdict("no verdict", f"needs {needed}", text))
+        return judge.Settled(judge.Verdict("no verdict", f"needs {needed}", text))
     text = f"it stops with {label}: {message}"
     frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename in files]
     text += f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
-    return checks.Settled(checks.Verdict(checks.WRONG, label, text))
+    return judge.Settled(judge.Verdict(judge.WRONG, label, text))
 
 
 def used(code, scope):

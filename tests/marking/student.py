@@ -19,8 +19,8 @@ import sys
 import warnings
 
 import numpy as np
-from calling import Answer, is_blank, stopped, used
-from checks import Settled, Verdict
+from caller import Answer, is_blank, stopped, used
+from judge import Settled, Verdict
 
 EXERCISES = {"matrix_factorization": True, "mf_multiplicative_update": False}  # by gradients?
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -272,7 +272,7 @@ def serve(memory, root):
     fresh = np.random.default_rng
     np.random.default_rng = lambda seed=0, *rest: fresh(0 if seed is None else seed, *rest)
     sys.dont_write_bytecode = True
-    del sys.modules["checks"], sys.modules["calling"]  # a student may have modules of these names
+    del sys.modules["judge"], sys.modules["caller"]  # a student may have modules of these names
     sys.modules["__main__"] = type(sys)("__main__")  # where nothing of this file is at hand
     sys.path[:] = [os.getcwd(), *sys.path[1:], root]
     while True:

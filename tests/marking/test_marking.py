@@ -15,14 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
-import answers
-import checks
-import marking
+import student
+import judge
+import mark
 import nbformat
 import pytest
 
-CORPUS = marking.ROOT / "tests" / "submissions"
-MF, MU = answers.EXERCISES
+CORPUS = mark.ROOT / "tests" / "marking" / "submissions"
+MF, MU = student.EXERCISES
 
 HEAD = "def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):\n"
 STEP = """\
@@ -174,11 +174,11 @@ FOUND = {
 
 
 def judged(name, cells):
-    server, limit = answers.Server(), sys.getrecursionlimit()
+    server, limit = student.Server(), sys.getrecursionlimit()
     try:
         server.define(name, cells)
-        return checks.judge(server.answer)
-    except checks.Settled as settled:
+        return judge.judge(server.answer)
+    except judge.Settled as settled:
         return settled.args[0]
     finally:
         sys.setrecursionlimit(limit)
@@ -229,7 +229,7 @@ def test_without_an_answer_to_run_the_row_says_why(cells, kind, label):
 
 
 def test_nothing_of_the_first_exercise_is_left_in_the_second():
-    server = answers.Server()
+    server = student.Server()
     first = server.reply("define", {"name": MF, "cells": ["half = 1 / 2", RIGHT]})
     assert first == {"notes": {}, "source": RIGHT.rstrip()}
     assert server.reply("define", {"name": MU, "cells": [RIGHT]}).keys() == {"verdict"}
@@ -257,12 +257,12 @@ def sheet(**cell):
     ],
 )
 def test_code_cells_of_every_kind_of_notebook_are_read(content, cells):
-    assert marking.code_cells(content.encode(), is_module=False) == cells
+    assert mark.code_cells(content.encode(), is_module=False) == cells
 
 
 def test_a_module_is_read_as_the_cells_that_it_marks():
     text = "import a\n# %%\nb\n#%% [markdown]\n# c\n# In[3]:\nd\n"
-    cells = marking.code_cells(text.encode(), is_module=True)
+    cells = mark.code_cells(text.encode(), is_module=True)
     assert cells == ["import a\n", "# %%\nb\n", "#%% [markdown]\n# c\n", "# In[3]:\nd\n"]
 
 
@@ -271,13 +271,13 @@ BROKEN = [b"", b" \n", b"{", b"[]", b"1", b'{"cells": 1}', b'{"cells": [{}]}', b
 
 @pytest.mark.parametrize("content", [*BROKEN, b"[" * 10**6], ids=range(9))
 def test_what_is_no_notebook_is_a_row_of_its_own(content):
-    (submission,) = marking.look("x.ipynb", len(content), lambda: io.BytesIO(content))
+    (submission,) = mark.look("x.ipynb", len(content), lambda: io.BytesIO(content))
     assert submission.fault[:2] == ("no verdict", "not readable")
 
 
 def found(path):
     """Return what there is as {name: what it is}."""
-    rows, others = marking.sorted_out(list(marking.find(path)))
+    rows, others = mark.sorted_out(list(mark.find(path)))
     labels = {row.name: row.fault.label if row.fault else len(row.cells) for row in rows}
     return labels | dict.fromkeys(others, "other")
 
@@ -348,7 +348,7 @@ def test_what_is_handed_in_beside_a_notebook_is_at_hand(tmp_path):
         ("mo_13_36_week5.ipynb", RIGHT),
     ):
         write(tmp_path / name, content)
-    rows, _ = marking.sorted_out(list(marking.find(tmp_path)))
+    rows, _ = mark.sorted_out(list(mark.find(tmp_path)))
     beside = {row.name: sorted(row.beside) for row in rows}
     assert beside == {
         "a/mine.py": ["mine.py", "steps.py"],
@@ -361,7 +361,7 @@ def test_what_is_handed_in_beside_a_notebook_is_at_hand(tmp_path):
 def test_a_file_that_the_tutor_names_is_read_whatever_it_is_called(tmp_path):
     (tmp_path / "answer.txt").write_text(notebook(RIGHT))
     assert found(tmp_path / "answer.txt") == {"answer.txt": 1}
-    (named,) = marking.find(tmp_path / "answer.txt", several=True)
+    (named,) = mark.find(tmp_path / "answer.txt", several=True)
     assert named.name == (tmp_path / "answer.txt").as_posix()
 
 
@@ -385,7 +385,7 @@ def test_no_zip_does_harm(tmp_path):
     encrypted = bytearray(zipped(**{"x.ipynb": notebook(RIGHT)}))
     encrypted[6] |= 1
     encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
-    large = bytes(marking.FILE_LIMIT + 1)
+    large = bytes(mark.FILE_LIMIT + 1)
     lying = zipped(**{"x.ipynb": large}).replace(len(large).to_bytes(4, "little"), b"\5\0\0\0")
     many = {f"{i}.ipynb": "" for i in range(600)}
     file = io.BytesIO()
@@ -431,24 +431,24 @@ def test_no_zip_does_harm(tmp_path):
     ],
 )
 def test_text_becomes_plain(text, expected):
-    assert marking.plain(text) == expected
+    assert mark.plain(text) == expected
 
 
 def test_a_formula_becomes_text():
-    assert marking.harmless(["=1+1", "+1", " -1", "@SUM(1)", "x=1"]) == [
+    assert mark.harmless(["=1+1", "+1", " -1", "@SUM(1)", "x=1"]) == [
         *("'=1+1", "'+1", "' -1", "'@SUM(1)", "x=1")
     ]
 
 
 def test_names_are_told_apart_on_every_disk():
     names = ["x.ipynb", "X.ipynb", "x.ipynb (2)", "x.ipynb"]
-    found = list(marking.distinct(names))
+    found = list(mark.distinct(names))
     assert found == ["x.ipynb", "X.ipynb (2)", "x.ipynb (2) (2)", "x.ipynb (3)"]
 
 
 def test_a_page_is_text_whatever_the_student_wrote():
-    verdict = marking.Verdict("wrong", "<b>", "<script>alert(1)</script>")
-    page = marking.page_of("<img>", {MF: (verdict, "if a < b:\n    print('\x1b[2J</pre>')")})
+    verdict = mark.Verdict("wrong", "<b>", "<script>alert(1)</script>")
+    page = mark.page_of("<img>", {MF: (verdict, "if a < b:\n    print('\x1b[2J</pre>')")})
     assert not {"<script>", "<img>", "\x1b"} & set(re.findall(r"<\w+>|\x1b", page))
     assert page.count("</pre>") == 1 and "if a &lt; b:\n    print" in page
 
@@ -456,33 +456,33 @@ def test_a_page_is_text_whatever_the_student_wrote():
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
 def test_limits_are_numbers_greater_than_0(text):
     with pytest.raises(ValueError):
-        marking.positive(text)
+        mark.positive(text)
 
 
 def test_only_a_table_of_marks_is_overwritten(tmp_path):
     foreign = tmp_path / "thesis.csv"
     foreign.write_text("=1\x1b[2J\n")
     with pytest.raises(pytest.UsageError, match="the first line there is '=1'"):
-        marking.check_marks(foreign)
+        mark.check_marks(foreign)
     assert foreign.read_text() == "=1\x1b[2J\n"
     foreign.write_bytes(b"PK\xff\xfe")
     for path in (foreign, tmp_path, tmp_path / "nowhere" / "marks.csv"):
         with pytest.raises(pytest.UsageError, match="cannot be written"):
-            marking.check_marks(path)
+            mark.check_marks(path)
 
 
 def test_a_path_without_submissions_is_an_error(tmp_path):
     for path, why in ((tmp_path, "there is none in it"), (tmp_path / "no", "it does not exist")):
         config = SimpleNamespace(option=SimpleNamespace(submission=[str(path)]))
         with pytest.raises(pytest.UsageError, match=why):
-            marking.configure(config)
+            mark.configure(config)
 
 
 # ---- Runs
 
 
 def command(folder, *options):
-    start = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(marking.ROOT)]
+    start = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(mark.ROOT)]
     return [*start, f"--submission={folder / 'in'}", f"--marks={folder / 'marks.csv'}", *options]
 
 
@@ -592,7 +592,7 @@ def test_no_submission_affects_another_nor_what_is_around_it(tmp_path, monkeypat
     assert {row[1][0] for row in rows.values()} == {"correct"}
     assert "\x1b" not in process.stdout and "\u202e" not in process.stdout
     assert list(scratch.rglob("*")) == []
-    if "--kill-child" in marking.apart():
+    if "--kill-child" in mark.apart():
         assert left_over(str(scratch)) == []
 
 
@@ -621,10 +621,10 @@ def test_every_submission_of_the_corpus_gets_its_verdict():
     with (CORPUS / "expected.csv").open(newline="", encoding="utf-8") as file:
         expected = {row["file"]: tuple(row.values())[1:] for row in csv.DictReader(file)}
     option = SimpleNamespace(time_limit=15.0, memory_limit=4.0)
-    rows, _ = marking.sorted_out([x for x in marking.find(CORPUS) if x.name != "expected.csv"])
+    rows, _ = mark.sorted_out([x for x in mark.find(CORPUS) if x.name != "expected.csv"])
     rows.sort(key=lambda row: not re.search("endless|slow|swallows", row.name))  # the longest first
     with ThreadPoolExecutor(3) as pool:
-        results = pool.map(lambda row: marking.judged(row, option), rows)
+        results = pool.map(lambda row: mark.judged(row, option), rows)
         verdicts = {row.name: found for row, found in zip(rows, results)}
     for name, found in verdicts.items():
         for place, (verdict, _) in enumerate(found.values()):
@@ -632,7 +632,7 @@ def test_every_submission_of_the_corpus_gets_its_verdict():
             if verdict.label == "needs numba":  # where the others have it
                 continue
             if label.startswith("needs ") and find_spec(label.removeprefix("needs ")):
-                assert verdict.kind in marking.RIGHT, (name, verdict)
+                assert verdict.kind in mark.RIGHT, (name, verdict)
             else:
                 assert verdict[:2] == (kind, label), (name, verdict)
     assert verdicts.keys() == expected.keys()

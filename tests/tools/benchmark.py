@@ -1,7 +1,7 @@
 """Time the functions against what one would use instead, and against the limit.
 
-    python -m pip install -r tests/requirements-benchmark.txt
-    python tests/benchmark.py --write
+    python -m pip install -r tests/tools/requirements-benchmark.txt
+    python tests/tools/benchmark.py --write
 
 prints the page ``BENCHMARK.md`` and, with ``--write``, puts it and its figure into this folder, or
 the folder named. The rows about faces need the Olivetti faces, and say so without them. ``--quick``
@@ -25,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_info
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent.parent))
 
 import mf_solutions as mf  # noqa: E402
 
@@ -37,7 +37,7 @@ SEEDS = 1, 2, 3, 4, 5
 TOP = """\
 # How fast, and how large
 
-Written by `python tests/benchmark.py --write` on {machine}.
+Written by `python tests/tools/benchmark.py --write` on {machine}.
 
 Medians of {rounds} runs in turn with what stands against them, and the range. A step has to compute
 `R @ Q` and `R.T @ P`; what these two take alone, in the same run, is its limit. (scikit-learn

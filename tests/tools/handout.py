@@ -2,113 +2,124 @@
 
 Each solution becomes a TODO, outputs are cleared, and cells tagged ``answer`` are left
 out: they show code that answers an exercise. With ``--core`` so are those tagged
-``deeper``, for a lab of an hour. Below each exercise a cell names what it recognises in
-the answer. The modules come along in a form that runs and is not for reading.
+``deeper``, and every line that links to one. Below each exercise a cell names what it
+recognises in the answer; the judge comes along in a form that runs and is not for reading.
 """
 
 import argparse
-import base64
 import re
 import sys
-import textwrap
-import zlib
 from pathlib import Path
 
-import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
-from rebuild import MODULE, ROOT, load
+from notebooks import ROOT, blank, load, save, setup_source, tags
 
-JUDGE = [ROOT / "tests" / "marking" / "judge.py", ROOT / "tests" / "marking" / "caller.py"]
-TODO = {  # with something that runs, so that the rest of the notebook does
-    "exercise-1": ["# TODO: calculate E, and update P and Q", "..."],
-    "exercise-2": ["# TODO: calculate Pu and Qu", "Pu, Qu = P, Q"],
-}
-VERDICTS = {
-    "exercise-1": "caller.check(matrix_factorization, gradient=True)",
-    "exercise-2": "caller.check(mf_multiplicative_update, gradient=False)",
-}
+MARKING = ROOT / "tests" / "marking"
+sys.path.insert(0, str(MARKING))
+
+from exercises import EXERCISES  # noqa: E402
+
+JUDGE = [MARKING / f"{name}.py" for name in ("exercises", "judge", "caller")]
 VERDICT = """\
 # What your function does on a few small matrices: what is recognised, or what is wrong
 import caller
 
-print(%s)"""
-
-SETUP = '''\
-# @title Set-up: puts the module mf_solutions in place, and what checks the answers
-import base64
-import importlib.util
-import sys
-import types
-import zlib
-
-
-def unpack(name, code):
-    module = sys.modules[name] = types.ModuleType(name)
-    exec(zlib.decompress(base64.b64decode(code)), module.__dict__)
-
-
-if "mf_solutions" not in sys.modules and importlib.util.find_spec("mf_solutions") is None:
-    unpack("mf_solutions", """
-%s
-""")
-unpack("judge", """
-%s
-""")
-unpack("caller", """
-%s
-""")'''
+print(caller.check({name}, "{name}"))"""
 
 REFERENCE = "Reference copy: every exercise is completed."
-STUDENTS = "Complete the two exercises marked **TODO**. The cells below each check your answer."
+STUDENTS = "Complete the two exercises marked **TODO**. The cell below each one checks your answer."
 LEFT_OUT = "*Left out here: a part of the reference notebook that shows code like your answer's.*"
 
 
 def handout(notebook, core=False):
     """Return the students' version of the reference notebook."""
-    new = nbformat.from_dict(notebook)
-    cells = []
-    for cell in new.cells:
-        tags = cell.metadata.get("tags", [])
-        if core and "deeper" in tags:
-            continue
-        if "answer" in tags:
-            if cells[-1].source != LEFT_OUT:
-                cells.append(new_markdown_cell(LEFT_OUT, id=f"before-{cell.id}"))
-            continue
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-        cells.append(cell)
-        exercise = cell.id.removesuffix("-check")
-        if exercise != cell.id and exercise in VERDICTS:
-            cells.append(new_code_cell(VERDICT % VERDICTS[exercise], id=f"{exercise}-verdict"))
-    new.cells = cells
-    by_id = {cell.id: cell for cell in cells}
+    ids = {cell.get("id") for cell in notebook.cells}
+    if missing := [id for id in needed() if id not in ids]:
+        raise KeyError(
+            f"the notebook has no cell with the id {' or '.join(missing)}. Some tools give every "
+            "cell a new id (nbstripout does without --keep-id): take the notebook as it was before"
+        )
+    new = blank(notebook)
+    left_out = [cell for cell in new.cells if "answer" in tags(cell)]
+    if core:
+        left_out += [cell for cell in new.cells if "deeper" in tags(cell)]
+        new.cells = [cell for cell in new.cells if "deeper" not in tags(cell)]
+    new.cells = with_verdicts(without_answers(new.cells))
+    drop_links(new.cells, left_out)
+    by_id = {cell.id: cell for cell in new.cells}
     by_id["title"].source = by_id["title"].source.replace(REFERENCE, STUDENTS)
-    by_id["set-up"].source = SETUP % tuple(map(packed, [MODULE, *JUDGE]))
-    for exercise, todo in TODO.items():
-        answer = by_id[f"{exercise}-answer"]
-        answer.source = blanked(answer.source, todo)
+    by_id["set-up"].source = setup_source(*JUDGE)
+    for exercise in EXERCISES.values():
+        by_id[f"{exercise.cell}-answer"].source = exercise.blank
     return new
 
 
-def packed(path):
-    """Return the text of a file in base64, compressed."""
-    code = base64.b64encode(zlib.compress(path.read_bytes(), 9)).decode()
-    return "\n".join(textwrap.wrap(code, 100))
+def needed():
+    return ["title", "set-up", *(f"{exercise.cell}-answer" for exercise in EXERCISES.values())]
 
 
-def blanked(source, todo):
-    """Put these lines in the place of the solution."""
-    marks = r"^( *)# BEGIN SOLUTION$.*?^ *# END SOLUTION$"
-    return re.sub(marks, "\n".join(rf"\1{line}" for line in todo), source, flags=re.M | re.S)
+def without_answers(cells):
+    """Leave out the cells that show an answer; a sentence in each place says so."""
+    kept = []
+    for cell in cells:
+        if "answer" not in tags(cell):
+            kept.append(cell)
+        elif kept[-1].source != LEFT_OUT:
+            deeper = {"tags": ["deeper"]} if "deeper" in tags(cell) else {}
+            note = new_markdown_cell(LEFT_OUT, id=f"before-{cell.id}", metadata=deeper)
+            kept.append(note)
+    return kept
+
+
+def drop_links(cells, left_out):
+    """Drop the lines of text that link to a cell that is left out."""
+    links = [f"](#{place})" for cell in left_out for place in anchors(cell)]
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            lines = cell.source.split("\n")
+            lines = [line for line in lines if not any(link in line for link in links)]
+            cell.source = "\n".join(lines)
+
+
+def anchors(cell):
+    """Return what a link can name in a text cell: its headings, as Jupyter does, and its ids."""
+    if cell.cell_type != "markdown":
+        return []
+    headings = re.findall(r"^#+ +(.*)", cell.source, flags=re.MULTILINE)
+    headings = [heading.strip().replace(" ", "-") for heading in headings]
+    return headings + re.findall(r'<\w+ id="([^"]*)"', cell.source)
+
+
+def with_verdicts(cells):
+    """Put a cell that checks the answer directly below each exercise."""
+    names = {f"{exercise.cell}-answer": exercise for exercise in EXERCISES.values()}
+    all_cells = []
+    for cell in cells:
+        all_cells.append(cell)
+        if exercise := names.get(cell.id):
+            source = VERDICT.format(name=exercise.name)
+            all_cells.append(new_code_cell(source, id=f"{exercise.cell}-verdict"))
+    return all_cells
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Make the students' version of the notebook.")
+    file = Path("week5_handout.ipynb")
+    where = "where to write it (default: %(default)s); never overwritten"
+    parser.add_argument("file", nargs="?", type=Path, default=file, help=where)
+    parser.add_argument("--core", action="store_true", help="leave out what goes deeper")
+    options = parser.parse_args()
+    file = options.file.expanduser()
+    if file.exists():
+        sys.exit(f"{file} is there already: move it away, or name another file")
+    if not file.parent.is_dir():
+        sys.exit(f"there is no folder {file.parent}: make it first, or name another file")
+    try:
+        save(handout(load(), options.core), file)
+    except KeyError as error:
+        sys.exit(error.args[0])
+    print(f"{file}: the students' version")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make the students' version of the notebook.")
-    parser.add_argument("file", nargs="?", type=Path, default=Path("week5_handout.ipynb"))
-    parser.add_argument("--core", action="store_true", help="leave out what goes deeper")
-    options = parser.parse_args()
-    if options.file.exists():
-        sys.exit(f"{options.file} is there already: move it away, or name another file")
-    nbformat.write(handout(load(), options.core), options.file)
-    sys.stdout.write(f"{options.file}: the students' version\n")
+    main()

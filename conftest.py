@@ -5,121 +5,104 @@ figure (here). Without them the notebook runs on other faces, and only the cells
 whose output holds for any faces are compared (nbval, lax).
 """
 
+import functools
 import os
-import warnings
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two files are tested at a time
+os.environ.pop("MPLBACKEND", None)  # it would take the figures out of the notebook's outputs
 
-import mark
 import matplotlib
+import notebooks
 import pytest
-import rebuild
 from nbval.plugin import IPyNbCell
 
 import mf_solutions as mf
 
-FACES = pytest.StashKey()  # which faces there are, and what failed on the way to them
-NOTEBOOK = rebuild.NOTEBOOK.name
-LONGEST = [NOTEBOOK, "test_mark.py", "test_large.py", "test_notebook.py"]
+
+@functools.cache
+def faces():
+    """Look for the faces, once; pytest shows the warning that says why there are others."""
+    return mf.fetch_faces()
 
 
-def pytest_addoption(parser):
-    mark.add_options(parser)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config):
-    """Test the whole project file by file on two cores; anything less in this process."""
-    option = config.option
-    if (
-        config.args_source is config.ArgsSource.TESTPATHS
-        and config.pluginmanager.hasplugin("xdist")
-        and not hasattr(config, "workerinput")  # a worker starts no workers
-        and option.numprocesses is None
-        and not (option.submission or option.usepdb)
-    ):
-        option.numprocesses, option.dist = 2, "loadfile"
-        option.loadscopereorder = False  # the longest come first as it is
+# Strict or lax
 
 
 def pytest_configure(config):
-    os.environ.pop("MPLBACKEND", None)  # it would take the figures out of the notebook's outputs
-    config.option.nbval_current_env = True
-    if config.option.submission:
-        return mark.configure(config)  # which needs no faces
-    if hasattr(config, "workerinput"):
-        name, why = config.workerinput["faces"]
-    else:
-        name, why = look_for_the_faces()
-    strict = name == mf.OLIVETTI
-    if config.option.nbval and not strict:
+    if config.option.nbval and faces().name != mf.OLIVETTI:
         raise pytest.UsageError(
             "--nbval compares the outputs stored for the Olivetti faces, which are missing here. "
-            f"{why}. Without --nbval, pytest compares what holds for any faces"
+            "Without --nbval, pytest compares what holds for any faces"
         )
-    config.stash[FACES] = name, why
-    config.option.nbval = strict
-    config.option.nbval_lax = not strict
 
 
-def look_for_the_faces():
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        name = mf.fetch_faces().name
-    return name, "; ".join(str(warning.message) for warning in caught)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_file(file_path, parent):
+    """Choose strict or lax where nothing is chosen; nbval's own hook comes next."""
+    option = parent.config.option
+    if file_path.suffix == ".ipynb" and not (option.nbval or option.nbval_lax):
+        option.nbval = faces().name == mf.OLIVETTI
+        option.nbval_lax = not option.nbval
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node):
-    node.workerinput["faces"] = node.config.stash[FACES]
-
-
-def pytest_collection_modifyitems(items):
-    rank = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+# Figures
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_call(item):
     """Compare the figures of a cell of the notebook, which nbval does not."""
-    if isinstance(item, IPyNbCell) and item.config.option.nbval and item.options["check"]:
-        reason = rebuild.figures_differ(item.cell.outputs, item.test_outputs)
+    if not isinstance(item, IPyNbCell):
+        return
+    strict = not item.config.option.nbval_lax
+    item.user_properties.append(("strict", strict))
+    if strict and item.options["check"]:
+        reason = notebooks.figures_differ(item.cell.outputs, item.test_outputs)
         if reason:
             item.raise_cell_error(f"{item.cell.id}: {reason}")
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if FACES not in config.stash:
-        return
-    name, why = config.stash[FACES]
-    line = [f"faces: {name}"]
-    reports = sum(terminalreporter.stats.values(), [])
-    if any(report.nodeid.startswith(NOTEBOOK) for report in reports if hasattr(report, "when")):
-        if name == mf.OLIVETTI:
-            line.append(f"every stored output compared{figures_or_not()}")
-        else:
-            line.append("compared: what holds for any faces")
-    terminalreporter.write_line("; ".join(line + [why] * bool(why)))
+# The summary line
 
 
-def figures_or_not():
-    cells = [cell for cell in rebuild.load().cells if cell.cell_type == "code"]
-    first, *_ = (figure for cell in cells for figure in rebuild.figures(cell.outputs))
-    drawn_by = rebuild.drawn_by(first.data["image/png"])
-    if drawn_by == matplotlib.__version__:
-        return ", and every figure"
-    return f", but not the pixels: Matplotlib {drawn_by} drew them, not {matplotlib.__version__}"
+def pytest_terminal_summary(terminalreporter):
+    """Say what was compared in each notebook, as the reports of its cells tell."""
+    strict = {}
+    for report in sum(terminalreporter.stats.values(), []):
+        properties = dict(getattr(report, "user_properties", []))
+        if "strict" in properties:
+            file = report.nodeid.partition("::")[0]
+            strict.setdefault(file, {})[report.nodeid] = properties["strict"]
+    for file, cells in strict.items():
+        notebook = notebooks.load(Path(terminalreporter.config.rootpath, file))
+        line = what_was_compared(notebook, len(cells), all(cells.values()))
+        terminalreporter.write_line(f"{file}: {line}")
+
+
+def what_was_compared(notebook, ran, strict):
+    code = sum(cell.cell_type == "code" for cell in notebook.cells)
+    if ran < code:
+        return f"{ran} of {code} cells were run"
+    if not strict:
+        return "compared is what holds for any faces, as the Olivetti faces are not here"
+    other = notebooks.another_matplotlib(notebook)
+    if other is None:
+        return f"{mf.OLIVETTI}; every stored output compared, and every figure"
+    here = matplotlib.__version__
+    return f"every stored output compared, but no pixels: Matplotlib {other} drew them, not {here}"
+
+
+# The faces, for tests
 
 
 @pytest.fixture(scope="session")
-def olivetti(request):
+def olivetti():
     """Return the handout's 100 faces at 16 x 16, before and after centring."""
     from skimage.transform import resize
 
-    name, why = request.config.stash[FACES]
-    if name != mf.OLIVETTI:
-        pytest.skip(why)
-    images = mf.fetch_faces().images[:100]
+    if faces().name != mf.OLIVETTI:
+        pytest.skip("the Olivetti faces are not here")
+    images = faces().images[:100]
     small = resize(images.transpose(1, 2, 0), (16, 16)).transpose(2, 0, 1)
     D = small.reshape(100, 256)
     D_global = D - D.mean(axis=0)

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
-from rebuild import NOTEBOOK, figures, load
+from notebooks import NOTEBOOK, blank, figures, load
 from sklearn.datasets import get_data_home
 
 pytestmark = pytest.mark.browser
@@ -126,11 +126,7 @@ def visit(request, tmp_path_factory, olivetti):
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / NOTEBOOK.name
     reference = load()
-    blank = load()
-    for cell in blank.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    nbformat.write(blank, path)
+    nbformat.write(blank(reference), path)
     home = tmp_path_factory.mktemp("home")
     with (
         jupyter(request.param, folder, home) as url,
@@ -174,10 +170,11 @@ def test_every_figure_and_formula_of_the_reference_copy_is_shown(visit):
     assert which(visit, "rawMath") == []
 
 
-def test_only_the_set_up_cell_is_collapsed(visit):
-    assert which(visit, "placeholder") == ["set-up"]
-    code = [cell.id for cell in visit.reference.cells if cell.cell_type == "code"]
-    assert which(visit, "editor") == [id for id in code if id != "set-up"]
+def test_only_the_cells_that_draw_are_folded_and_the_set_up(visit):
+    code = [cell for cell in visit.reference.cells if cell.cell_type == "code"]
+    folded = [cell.id for cell in code if "jupyter" in cell.metadata]
+    assert folded[0] == "set-up" and which(visit, "placeholder") == folded
+    assert which(visit, "editor") == [cell.id for cell in code if cell.id not in folded]
 
 
 def test_nothing_is_cut_or_has_to_be_scrolled(visit):

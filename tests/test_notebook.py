@@ -1,39 +1,37 @@
-"""The notebook as a product: executed, in order, clean, within its budgets, every figure told."""
+"""The notebook as a product: executed, in order, clean, in its time, every figure told."""
 
-import base64
-import io
-import os
+import html
 import re
 import subprocess
 import sys
 from copy import deepcopy
 
+import minutes
 import nbformat
 import numpy as np
 import pytest
-from matplotlib.image import imsave
 from nbclient.exceptions import CellExecutionError
-from nbformat.v4 import new_code_cell, new_notebook
-from rebuild import (
+from notebooks import (
+    METADATA,
     MODULE,
     NOTEBOOK,
-    PICTURE,
-    ROOT,
     executed,
     figures,
     figures_differ,
     is_compared,
     load,
-    picture,
-    pixels,
     setup_source,
+    tags,
 )
+from rebuild import PICTURE, picture
 
 import mf_solutions as mf
 
 NB = load()
 CODE = [cell for cell in NB.cells if cell.cell_type == "code"]
+TEXT = [cell for cell in NB.cells if cell.cell_type == "markdown"]
 OUTPUTS = [(cell.id, output) for cell in CODE for output in cell.outputs]
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 TAGS = {
     "answer",  # not in the hand-out
     "deeper",  # not on the core path
@@ -41,20 +39,15 @@ TAGS = {
     "nbval-ignore-output",  # never the same
 }
 
-
-def tags(cell):
-    return cell.metadata.get("tags", [])
-
-
-def words(cells):
-    """Count the words of prose: no formula, no markup, no address."""
-    text = " ".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    text = re.sub(r"\$\$.*?\$\$|\$.*?\$|<.*?>|\]\(.*?\)", " ", text, flags=re.DOTALL)
-    return len(re.findall(r"\w[\w'.-]*", text))
+# Opens the folded answers when the page is printed; JupyterLab drops it from view
+IN_PRINT = (
+    "<style>@media print { details > *, details::details-content "
+    "{ display: block; content-visibility: visible; height: auto } }</style>"
+)
 
 
-def lines(path):
-    return path.read_text(encoding="utf-8").count("\n")
+def is_folded(cell):
+    return "source_hidden" in cell.metadata.get("jupyter", {})
 
 
 # Executed and clean
@@ -79,12 +72,10 @@ def test_no_absolute_path_is_stored():
 def test_tags_are_known_and_metadata_is_minimal():
     assert {tag for cell in NB.cells for tag in tags(cell)} <= TAGS
     for cell in NB.cells:
-        allowed = {"cellView", "jupyter"} if cell.id == "set-up" else {"tags"}
-        assert cell.metadata.keys() <= allowed, cell.id
-    assert NB.metadata == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+        others = {key: value for key, value in cell.metadata.items() if key != "tags"}
+        assert others == (FOLDED if is_folded(cell) else {}), cell.id
+        assert not is_folded(cell) or cell.source.startswith("# @title "), cell.id
+    assert NB.metadata == METADATA
     for id, output in OUTPUTS:
         for mime, values in output.get("metadata", {}).items():
             assert mime == "image/png" and values.keys() <= {"alt", "height", "width"}, id
@@ -94,28 +85,72 @@ def test_the_file_is_written_as_a_rebuild_writes_it():
     assert NOTEBOOK.read_text(encoding="utf-8") == nbformat.writes(NB) + "\n"
 
 
-def test_what_holds_for_any_faces_is_compared_on_any_faces():
+def test_both_exercises_are_compared_on_any_faces():
     same = {cell.id for cell in CODE if "nbval-check-output" in tags(cell)}
-    for name in ("exercise-1", "exercise-2"):
-        assert {f"{name}-hand", f"{name}-check"} <= same
-    assert {"centre", "thin-check", "waves-check", "turn-check", "nmf-check"} <= same
+    assert {"exercise-1-hand", "exercise-1-check"} <= same
+    assert {"exercise-2-hand", "exercise-2-check"} <= same
     assert all(cell.outputs for cell in CODE if cell.id in same)
 
 
-# Cells
+# Cells and time
 
 
-def test_code_cells_are_short():
-    length = [sum(map(bool, map(str.strip, cell.source.splitlines()))) for cell in CODE]
-    assert CODE[0].id == "set-up" and len(CODE[0].source.splitlines()) <= 12
-    assert np.median(length[1:]) <= 5
-    assert np.percentile(length[1:], 95) <= 12
-    assert [cell.id for cell, n in zip(CODE, length) if n > 20] == []
+def test_code_cells_are_short_and_no_line_is_cut_in_print():
+    shown = [cell for cell in CODE if not is_folded(cell)]
+    lines = [[line for line in cell.source.splitlines() if line.strip()] for cell in shown]
+    length = [len(those) for those in lines]
+    assert np.median(length) <= 5
+    assert np.percentile(length, 95) <= 12
+    assert [cell.id for cell, n in zip(shown, length) if n > 20] == []
+    wide = {cell.id for cell in CODE for line in cell.source.splitlines() if len(line) > 79}
+    assert wide == set()
 
 
-def test_the_whole_can_be_read_in_an_afternoon_and_the_core_path_in_an_hour():
-    assert words(NB.cells) <= 4600
-    assert words(cell for cell in NB.cells if "deeper" not in tags(cell)) <= 2600
+def test_the_title_prints_the_minutes_that_are_counted():
+    assert minutes.printed(NB.cells) == minutes.to_print(NB.cells)
+
+
+def test_the_core_has_two_sittings_and_stands_in_one_piece():
+    first, second = minutes.sittings(NB.cells)
+    assert first <= 35 and second <= 35 and first + second <= 70
+    deeper = ["deeper" in tags(cell) for cell in NB.cells]
+    start = next(index for index, cell in enumerate(NB.cells) if cell.id == "part-6")
+    assert not any(deeper[:start]) and all(deeper[start:])
+
+
+# In print, and as a script
+
+
+def test_folded_answers_open_in_print():
+    folded = [cell.id for cell in TEXT if "<details>" in cell.source]
+    assert folded and NB.cells[0].source.splitlines()[-1] == IN_PRINT
+
+
+def test_no_character_is_lost_in_a_pdf_by_latex():
+    """Its fonts have no Greek outside formulas, no stars and no raised letters."""
+    known = set("\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u2022")
+    formula = r"\$\$.*?\$\$|\$.*?\$"
+    texts = [(cell.id, re.sub(formula, "", cell.source, flags=re.DOTALL)) for cell in TEXT]
+    texts += [(cell.id, cell.source) for cell in CODE]
+    texts += [(id, output.get("text", "")) for id, output in OUTPUTS]
+    lost = {id: set(re.findall(r"[^\0-\u017f]", text)) - known for id, text in texts}
+    assert {id: letters for id, letters in lost.items() if letters} == {}
+
+
+def test_a_list_has_a_blank_line_before_it():
+    item = r"(?:[*-]|\d+\.) "
+    for cell in TEXT:
+        for before, line in zip(cell.source.splitlines(), cell.source.splitlines()[1:]):
+            inside = not before.strip() or re.match(rf" *{item}|  +|<", before)
+            assert inside or not re.match(item, line), f"{cell.id}: {line}"
+
+
+def test_it_can_be_exported_as_a_script(tmp_path):
+    export = [sys.executable, "-m", "nbconvert", "--to", "script", f"--output-dir={tmp_path}"]
+    done = subprocess.run([*export, NOTEBOOK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / f"{NOTEBOOK.stem}.py"
+    compile(script.read_text(encoding="utf-8"), script.name, "exec")
 
 
 # Figures
@@ -136,77 +171,27 @@ def test_every_figure_has_a_text_equivalent_of_its_own():
     assert len(set(texts)) == len(texts)
 
 
+def test_the_text_of_a_figure_stands_folded_below_it():
+    """JupyterLab, Colab and HTML show neither the text/plain nor the alt of a picture."""
+    for cell in CODE:
+        for figure, below in zip(cell.outputs, [*cell.outputs[1:], {}]):
+            if figures([figure]):
+                text = below.get("data", {}).get("text/html", "")
+                assert text.startswith("<details><summary>"), cell.id
+                words = re.sub("<summary>.*?</summary>|<.*?>", "", text)
+                assert html.unescape(words).strip() == figure.data["text/plain"], cell.id
+
+
 def test_the_picture_in_the_readme_is_the_notebooks():
     assert PICTURE.read_bytes() == picture(NB)
 
 
-def as_png(values, **metadata):
-    file = io.BytesIO()
-    imsave(file, values, metadata=metadata)
-    return base64.b64encode(file.getvalue()).decode()
+# The module that it carries
 
 
-def flipped(values):
-    return np.concatenate([values[..., 2::-1], values[..., 3:]], axis=-1)
-
-
-FORGERIES = {
-    "kept": lambda own, other: own,
-    "one-level-of-256": lambda own, other: as_png(np.clip(pixels(own) - 1 / 256, 0, 1)),
-    "black": lambda own, other: as_png(0 * pixels(own) + [0, 0, 0, 1]),
-    "black-by-another-tool": lambda own, other: as_png(0 * pixels(own), Software="a brush"),
-    "of-another-cell": lambda own, other: other,
-    "other-colour-map": lambda own, other: as_png(flipped(pixels(own))),
-    "smaller": lambda own, other: as_png(pixels(own)[:-1]),
-    "not-compared": lambda own, other: other,
-}
-NOTICED = set(FORGERIES) - {"kept", "one-level-of-256", "not-compared"}
-
-
-def test_a_figure_that_is_not_the_one_drawn_fails_the_run_and_is_named(olivetti, tmp_path):
-    source = "import matplotlib.pyplot as plt\nplt.imshow([[0, 1], [2, {}]]);\nplt.show()"
-    cells = [new_code_cell(source.format(5), id="another")]
-    cells += [new_code_cell(source.format(3), id=name) for name in FORGERIES]
-    cells[-1].metadata.tags = ["nbval-ignore-output"]
-    forged = executed(new_notebook(cells=cells), tmp_path)
-    other, *own = (cell.outputs[-1].data for cell in forged.cells)
-    for data, forgery in zip(own, FORGERIES.values()):
-        data["image/png"] = forgery(data["image/png"], other["image/png"])
-    nbformat.write(forged, tmp_path / "forged.ipynb")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "conftest", "--color=no", tmp_path / "forged.ipynb"],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(
-                map(str, [ROOT, ROOT / "tests/tools", ROOT / "tests/marking"])
-            ),
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert set(re.findall(r"Cell \d+: ([\w-]+): ", done.stdout)) == NOTICED, done.stdout
-    assert f"{len(NOTICED)} failed, {len(cells) - len(NOTICED)} passed" in done.stdout
-
-
-def test_a_figure_too_many_or_too_few_is_noticed():
-    cell = next(cell for cell in CODE if figures(cell.outputs))
-    assert figures_differ(cell.outputs, cell.outputs) is None
-    assert figures_differ(cell.outputs, []) and figures_differ([], cell.outputs)
-
-
-# The set-up cell
-
-
-def test_the_set_up_cell_carries_the_text_of_the_module(tmp_path):
+def test_the_set_up_cell_carries_the_text_of_the_module():
+    assert CODE[0].id == "set-up" and CODE[0].metadata == FOLDED
     assert CODE[0].source == setup_source()
-    assert CODE[0].metadata == {"cellView": "form", "jupyter": {"source_hidden": True}}
-    run = [sys.executable, "-c", f"{CODE[0].source}\nimport mf_solutions"]
-    for _ in range(2):  # the second time it is there
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        written = (tmp_path / MODULE.name).read_text(encoding="utf-8")
-        assert written == MODULE.read_text(encoding="utf-8")
 
 
 def test_an_older_module_beside_it_is_named_and_left_alone(tmp_path):

@@ -61,14 +61,14 @@ def load(name, source):
 
 
 def place(name, text):
-    """Write a module beside the notebook if there is none; see that it is found."""
+    """Write a module beside the notebook if there is none there."""
     if name in sys.modules or importlib.util.find_spec(name):
         return
     file, source = Path(f"{name}.py"), unpacked(text)
     try:
         with file.open("x", encoding="utf-8") as new:
             new.write(source)
-    except FileExistsError:  # Python was told not to look here: PYTHONSAFEPATH
+    except FileExistsError:  # with PYTHONSAFEPATH, Python does not look here
         source = file.read_text(encoding="utf-8")
     except OSError:  # a read-only folder
         pass

@@ -59,20 +59,20 @@ def picture(notebook):
     return base64.b64decode(figures(cell.outputs)[0].data["image/png"])
 
 
-def why_no_olivetti_faces():
-    """Return what stands in the way of the faces, or None if they are here."""
+def refuse_other_faces():
+    """End here where the Olivetti faces cannot be had, with the reason."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if mf.fetch_faces().name == mf.OLIVETTI:
-            return None
-    return "; ".join(str(warning.message) for warning in caught)
+        name = mf.fetch_faces().name
+    if name != mf.OLIVETTI:
+        reasons = [str(warning.message) for warning in caught]
+        sys.exit(" ".join(["nothing is rebuilt: the text is about the Olivetti faces.", *reasons]))
 
 
 def main():
     description = "Run every cell of the notebook and store what comes out."
     argparse.ArgumentParser(description=description).parse_args()
-    if reason := why_no_olivetti_faces():
-        sys.exit(f"nothing is rebuilt: the stored numbers are the Olivetti faces'. {reason}")
+    refuse_other_faces()
     old = load()
     if drawn_by := another_matplotlib(old):
         here = matplotlib.__version__

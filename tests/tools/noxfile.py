@@ -1,14 +1,17 @@
-"""The versions that are supported, and how sharp the tests are: ``nox -f tests/noxfile.py``.
+"""Everything but the first run of the tests: ``nox -f tests/tools/noxfile.py``.
 
-``oldest`` has the lower bounds of requirements.txt, ``colab`` the versions of Google Colab
-in July and in August 2026, ``newest`` whatever is newest. ``blas`` repeats what touches the
-stored outputs over three kernels and two thread counts of OpenBLAS. ``nbgrader`` lets that
-tool make the students' version from the same marks. ``mutants`` breaks the module in about
-a thousand ways, one at a time, and lists what no test notices; it takes about half an hour.
+In the environment at hand: ``unconnected`` has no faces and no network, ``slow`` runs every cell
+from last to first and the hand-outs from top to bottom, ``browser`` opens the notebook in
+JupyterLab and Notebook, ``benchmark`` tries the benchmark. In new ones: ``oldest`` has the lower
+bounds of requirements.txt, ``colab`` the versions of Google Colab in July and in August 2026,
+``newest`` whatever is newest. Only by name: ``blas`` repeats what touches the stored outputs over
+three kernels and two thread counts of OpenBLAS; ``mutants`` breaks the module in about a thousand
+ways, one at a time, and lists what no test notices, which takes half an hour.
 """
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nox
@@ -28,22 +31,66 @@ COLAB = [
     "ipython==7.34.0",
     "ipykernel==6.17.1",
 ]
-FUNCTIONS = [f"tests/test_{name}.py" for name in ("kernels", "hals", "faces")]
-LESSON = [*FUNCTIONS, "tests/test_notebook.py", "week5_tutorial.ipynb"]
+LESSON = [
+    "week5_tutorial.ipynb",
+    "tests/test_kernels.py",
+    "tests/test_hals.py",
+    "tests/test_faces.py",
+    "tests/test_handout.py",
+]
+ONLY_LOOPBACK = """
+import fcntl, socket, struct
+name_and_flags = struct.pack("16sh", b"lo", 1)  # the interface, and that it is up
+fcntl.ioctl(socket.socket(), 0x8914, name_and_flags)
+"""
 
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["oldest", "colab", "newest", "nbgrader", "blas"]
+nox.options.sessions = ["unconnected", "slow", "browser", "benchmark", "oldest", "colab", "newest"]
 
 
-def suite(session, *pins, files=LESSON):
+def run_pytest(session, *arguments, **options):
     session.chdir(ROOT)
-    session.install("-r", "tests/requirements.txt", *pins)
-    session.run("python", "-m", "pytest", *(session.posargs or files))
+    session.run("python", "-m", "pytest", *arguments, *session.posargs, **options)
+
+
+# In the environment at hand
+
+
+@nox.session(venv_backend="none")
+def unconnected(session):
+    """No faces, no network; jupyter's own messages still go over the loopback."""
+    command = ["unshare", "--net"] + ["--map-root-user"] * (os.getuid() != 0)
+    if not shutil.which("unshare") or os.system(" ".join([*command, "true"])):
+        session.skip("this machine does not let us take the network away")
+    session.chdir(ROOT)
+    home = session.create_tmp()
+    env = {"HOME": home, "SCIKIT_LEARN_DATA": str(Path(home, "no faces"))}
+    script = 'python -c "$0" && python -m pytest'
+    session.run(*command, "bash", "-c", script, ONLY_LOOPBACK, env=env, external=True)
+
+
+@nox.session(venv_backend="none")
+def slow(session):
+    run_pytest(session, "-m", "slow", "tests")
+
+
+@nox.session(venv_backend="none")
+def browser(session):
+    run_pytest(session, "-m", "browser", "-rs", "tests/test_browser.py")
+
+
+@nox.session(venv_backend="none")
+def benchmark(session):
+    run_pytest(session, "-rs", "tests/test_benchmark.py")
+
+
+# In new environments
 
 
 @nox.session(python="3.10")
 def oldest(session):
-    suite(session, *BOUNDS)
+    session.install("-r", "tests/requirements.txt", *BOUNDS)
+    run_pytest(session)
 
 
 @nox.session
@@ -55,29 +102,23 @@ def oldest(session):
     ],
 )
 def colab(session, numpy):
-    suite(session, f"numpy=={numpy}", *COLAB)
+    session.install("-r", "tests/requirements.txt", f"numpy=={numpy}", *COLAB)
+    run_pytest(session, *LESSON)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def newest(session):
-    suite(session, files=[])
-
-
-@nox.session
-def nbgrader(session):
-    suite(session, "nbgrader", files=["tests/test_handout.py"])
+    session.install("-r", "tests/requirements.txt")
+    run_pytest(session)
 
 
 @nox.session
 def blas(session):
-    session.chdir(ROOT)
     session.install("-r", "tests/requirements.txt")
     for kernel in ("Nehalem", "Sandybridge", "Haswell"):
         for threads in ("1", "2"):
-            env = {**os.environ, "OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads}
-            session.run(
-                "python", "-m", "pytest", "tests/test_faces.py", "week5_tutorial.ipynb", env=env
-            )
+            env = {"OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads}
+            run_pytest(session, "tests/test_faces.py", "week5_tutorial.ipynb", env=env)
 
 
 @nox.session

@@ -208,12 +208,11 @@ def test_minutes_are_counted_as_they_say():
 
 def test_pages_fit_their_window():
     readme = ROOT / "README.md"
-    pages = [readme, *(ROOT / "tests").glob("*/*.md")]
-    wide = [
-        f"{page.relative_to(ROOT)}:{number}"
-        for page in pages
-        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
-        if len(line) > 120 and not line.startswith("|")  # the row of a table cannot be broken
-    ]
+    wide = []
+    for page in [readme, *(ROOT / "tests").glob("*/*.md")]:
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            measured = page.name == "BENCHMARK.md" and line.startswith("|")  # as wide as it comes
+            if len(line) > 120 and not measured:
+                wide.append(f"{page.relative_to(ROOT)}:{number}")
     assert wide == []
     assert len(readme.read_text(encoding="utf-8").splitlines()) <= 110

@@ -19,10 +19,10 @@ import sys
 import warnings
 
 import numpy as np
-from caller import Answer, is_blank, stopped, used
+from caller import NOT_ATTEMPTED, Answer, stopped, used
+from exercises import EXERCISES, is_blank, is_idle
 from judge import Settled, Verdict
 
-EXERCISES = {"matrix_factorization": True, "mf_multiplicative_update": False}  # by gradients?
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 BLOCKS = ("body", "handlers", "orelse", "finalbody")
@@ -50,10 +50,8 @@ def read(cells, name):
                 continue
             for node in nodes:
                 node.cell, node.file = number, file
-                text = ast.unparse(node) if name in bound(node) else ""
-                if text == f"{name} = ..." or is_blank(text):
-                    text = "there is nothing to check yet."  # which counts less than an attempt
-                    faults.insert(1, ("not attempted", "", text))
+                if name in bound(node) and (is_blank(node) or is_idle(node)):
+                    faults.insert(1, NOT_ATTEMPTED)  # which counts less than an attempt
                 else:
                     statements.append(node)
     return statements, faults[-1]
@@ -222,7 +220,7 @@ class Server:
         if name not in self.scope:
             error = self.scope.errors.get(name)
             raise stopped(error, files) if error else Settled(Verdict(*fault))
-        self.answer = Answer(self.scope[name], EXERCISES[name], self.scope, files)
+        self.answer = Answer(self.scope[name], EXERCISES[name].gradient, self.scope, files)
         return {}
 
     def call(self, R, P, Q, steps, numbers):
@@ -272,7 +270,8 @@ def serve(memory, root):
     fresh = np.random.default_rng
     np.random.default_rng = lambda seed=0, *rest: fresh(0 if seed is None else seed, *rest)
     sys.dont_write_bytecode = True
-    del sys.modules["judge"], sys.modules["caller"]  # a student may have modules of these names
+    for module in ("judge", "caller", "exercises"):
+        del sys.modules[module]  # a student may have modules of these names
     sys.modules["__main__"] = type(sys)("__main__")  # where nothing of this file is at hand
     sys.path[:] = [os.getcwd(), *sys.path[1:], root]
     while True:

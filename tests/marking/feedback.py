@@ -131,7 +131,7 @@ def read_table(path):
 
 # ---- The page
 
-STYLE = """
+STYLE = r"""
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #b42318; --open: #6b5900;
   --soft: #f3f4f6; --rule: #d0d4da; --quiet: #57606a; --line: #fff1b8; }
 @media (prefers-color-scheme: dark) { :root { --good: #56d364; --bad: #ff8b82; --open: #e3b341;
@@ -154,6 +154,7 @@ pre span { display: block; position: relative; padding: 0 .5rem 0 3.25rem; min-h
 pre span::before { content: attr(data-line); position: absolute; left: 0; width: 2.5rem;
   text-align: right; color: var(--quiet); }
 pre .marked { background: var(--line); }
+pre .marked::before { content: "\25b6\a0" attr(data-line); }
 """
 HEAD = """<!doctype html>
 <html lang="en">
@@ -215,7 +216,11 @@ def source_lines(source):
     """Yield the lines that were judged, with their numbers in the cells of the notebook."""
     left = LINES
     for piece in source:
-        where = f"{sentence(piece.file, 100)}, cell {piece.place}"
+        if not left:
+            break
+        where = sentence(piece.file, 100)
+        if not (where.endswith(".py") and piece.place == 1):
+            where += f", cell {piece.place}"
         yield f'<p class="quiet">{html.escape(where)}</p>\n<pre>'
         for number, line in enumerate(piece.text[:left], piece.first):
             marked = ' class="marked"' if number == piece.marked else ""

@@ -216,7 +216,7 @@ def test_time_that_the_machine_spends_on_others_does_not_count(tmp_path, scratch
     core = min(os.sched_getaffinity(0))
     here = f"os.sched_setaffinity(0, [{core}])"
     busy = [sys.executable, "-c", f"import os\n{here}\nwhile True: pass"]
-    others = [subprocess.Popen(busy) for _ in range(6)]
+    others = [subprocess.Popen(busy, start_new_session=True) for _ in range(6)]
     source = answer(
         here,
         "begin = time.process_time()",

@@ -19,6 +19,7 @@ import os
 import random
 import re
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -549,7 +550,9 @@ class Server:
         scope, files = Scope(reading.statements, name), {node.file for node in reading.statements}
         if name not in scope:
             error = scope.errors.get(name)
-            raise stopped(error, files) if error else self.settled(reading.fault())
+            if not error:
+                raise self.settled(reading.fault())
+            raise stopped(error, files) from error
         self.scope = scope
         self.answer = Answer(scope[name], EXERCISES[name].gradient, scope, files)
         own = max(node.cell for node in reading.statements if name in node.binds)
@@ -577,6 +580,7 @@ class Server:
             reply = getattr(self, what)(**details)
         except Settled as settled:
             reply = {"verdict": settled.args[0]}
+            self.line = self.line or self.raised_in(settled.__cause__)
         except BaseException as error:
             reply = {"verdict": stopped(error, ()).args[0]}
         if self.line:
@@ -584,6 +588,15 @@ class Server:
         if self.answer:
             reply["notes"] = self.noted()
         return reply | {"cpu": processor_time() - began}
+
+    def raised_in(self, error):
+        """Return the last line of the student's that an exception went through."""
+        frames = traceback.extract_tb(getattr(error, "__traceback__", None))
+        for frame in frames[::-1]:
+            cell = re.fullmatch(r"<cell (\d+)>", frame.filename)
+            if cell:
+                return self.code.index(int(cell[1]) - 1), frame.lineno
+        return None
 
     def noted(self):
         notes = self.answer.notes

@@ -41,7 +41,10 @@ from judge import WRONG, Settled, Verdict
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
-AT_HAND = ("student.py", "caller.py", "judge.py", "exercises.py", "../../mf_solutions.py")
+AT_HAND = (
+    *("student.py", "caller.py", "judge.py", "reasons.py", "exercises.py"),
+    "../../mf_solutions.py",
+)
 SYSTEM = (  # what programs need, and nothing of anybody's
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"),
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),

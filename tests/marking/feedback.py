@@ -41,12 +41,13 @@ class Result(NamedTuple):
 def cut_out(cells, source, marked):
     """Return the Lines of these cells that are judged: places ``(cell, first, last)``.
 
-    Their own process has told the places, so they may be anything; the lines may not.
+    Where Python could not read a cell, that cell is shown. The process of the answer has told the
+    places, so they may be anything.
     """
     pieces = []
     try:
         in_cell, at_line = marked or (None, 0)
-        for number, first, last in source:
+        for number, first, last in source or [(in_cell, 1, LINES)] * bool(marked):
             file, place, text = cells[number]
             lines = text.splitlines()[first - 1 : last]
             own = at_line if number == in_cell else 0

@@ -84,7 +84,7 @@ def make_parser():
 def main(words=None):
     """Mark, and return the exit status."""
     parser = make_parser()
-    options = parser.parse_args(words)
+    options = parser.parse_intermixed_args(words)
     for name in ("SIGTERM", "SIGHUP"):  # a closed terminal ends all as Ctrl-C does
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
@@ -151,6 +151,9 @@ class Marking:
         self.table, self.folder = options.marks, options.feedback
         self.rows, self.older, self.pages = {}, {}, {}
         self.trouble = ""  # with writing
+        for path in options.paths:
+            if not path.exists():
+                raise ValueError(f"{path}: expected a notebook, a folder or a zip; there is none")
         self.students, self.left = submissions.find(options.paths, scratch, options.student)
         if not self.students:
             raise ValueError("expected a notebook, or a folder or zip with some, but found none")

@@ -25,14 +25,14 @@ NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")  # browsers add to the name
 HELPERS = (".py", ".csv", ".tsv", ".txt", ".json", ".npy", ".npz", ".mat", ".toml")
 WANTED = (*NOTEBOOKS, *HELPERS)  # all that counts of what a student hands in
 NO_ANSWERS = (*HELPERS, ".md", ".yml", ".yaml", ".xls", ".xlsx", ".log")  # nor anybody's row
-ADDED = {"index.html", "onlinetext.html", "feedbackText.html"}  # by platforms, as are grades.csv ...
+ADDED = {"index.html", "feedbackText.html", "Thumbs.db", "desktop.ini"}  # by no student
 LEFT_OUT = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv"}  # and hidden ones
 
 FILES, BYTES = 500, 50 * 2**20  # of a student, of what counts
 PACKED = 4 * BYTES  # a zip in a zip
 ZIPS_IN_ZIPS = 3
 DEEPEST = 30  # folders
-LONGEST = 120  # letters of a name
+LONGEST = 255  # bytes of a name
 
 # How platforms name the files. In each: <student>; <own>, the name that the student gave; <when>
 # it was handed in, where there may be several attempts; <added>, what the student did not hand in.
@@ -44,7 +44,8 @@ PLATFORMS = {
     # "Anna Lee_12345_assignsubmission_file_/week5.ipynb", or all of it in the name of the file
     "Moodle": r"(?P<student>[^/]+?_\d+)_assignsubmission_(?:file_?/?(?P<own>.+)|(?P<added>.+))",
     # "Week 5_s123_attempt_2025-03-03-11-01-00_week5.ipynb"; a receipt ends at the date
-    "Blackboard": r"(?P<student>[^/]+)_attempt_(?P<when>[\d-]{19})(?:_(?P<own>.+)|(?P<added>\.txt))",
+    "Blackboard": r"(?P<student>[^/]+)_attempt_(?P<when>[\d-]{19})"
+    r"(?:_(?P<own>.+)|(?P<added>\.txt))",
     # "101768-164537 - Anna Lee - Jan 25, 2025 204 PM/week5.ipynb"
     "Brightspace": r"(?P<student>\d+-\d+ - [^/]+) - (?P<when>[^/]+)/(?P<own>.+)",
     # "submission_12345/week5.ipynb", beside submission_metadata.yml
@@ -66,7 +67,7 @@ ANSWER = re.compile(rf"(?m)^[ \t]*(?:def[ \t]+)?(?:{'|'.join(EXERCISES)})\b".enc
 
 
 class Submission(NamedTuple):
-    """What a student handed in: files to lie beside the answer, or why there is nothing to judge."""
+    """What a student handed in: the answer's files, or why there is nothing to judge."""
 
     student: str  # as the platform names the student
     files: dict  # from the name that a file should have to the path where it lies now
@@ -116,8 +117,9 @@ DEEP = no_verdict("not readable", f"there are more than {DEEPEST} folders in eac
 
 
 def too_large(files, size):
-    most = f"expected at most {FILES} files and {BYTES >> 20} MB"
-    return no_verdict("too large", f"{most}, but got {files} files and {size / 2**20:.0f} MB or more.")
+    text = f"expected at most {FILES} files and {BYTES >> 20} MB, "
+    text += f"but got {files} files and {size / 2**20:.0f} MB or more."
+    return no_verdict("too large", text)
 
 
 def not_readable(error):
@@ -263,9 +265,10 @@ def name_parts(name):
 
 
 def cut(name):
-    """Shorten a name in the middle, so that its ending stays."""
-    half = LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[: half - 1]}_{name[-half:]}"
+    """Shorten a name that no disk would take, in the middle, so that its ending stays."""
+    if len(name.encode(errors="replace")) <= LONGEST:
+        return name
+    return f"{name[:30]}_{name[-30:]}"
 
 
 def is_left_out(parts):
@@ -344,7 +347,7 @@ def folders(files, depth):
 
 
 def in_student_folders(files, depth, top):
-    """Return the students of a folder: one, unless there are only folders, several with notebooks."""
+    """Return the students of a folder: one, unless it has only folders, several with notebooks."""
     inner = folders(files, depth)
     busy = [one for one in inner.values() if any(file.ends(*NOTEBOOKS, ".zip") for file in one)]
     only_folders = sum(map(len, inner.values())) == len(files)

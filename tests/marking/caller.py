@@ -5,36 +5,46 @@ import contextlib
 import dis
 import inspect
 import io
-import re
 import textwrap
 import traceback
 
+import exercises
 import judge
 import numpy as np
 
 NUMBERS = {"alpha": 0.002, "beta": 0.02}  # the handout's defaults
+NOT_ATTEMPTED = judge.Verdict("not attempted", "", "there is nothing to check yet.")
 
 
-def check(f, gradient):
-    """Return the verdict on a function of this kernel."""
-    with contextlib.suppress(OSError, TypeError, ValueError):  # where no source can be found
-        if f is ... or is_blank(inspect.getsource(f)):
-            return judge.Verdict("not attempted", "", "there is nothing to check yet.")
+def check(f, exercise_name):
+    """Return the verdict on a function of this kernel, as an answer to the exercise."""
+    exercise = exercises.EXERCISES[exercise_name]
+    if f is ... or exercises.is_blank(tree_of(f)):
+        return NOT_ATTEMPTED
     with contextlib.redirect_stdout(io.StringIO()):  # its prints would bury the verdict
-        return judge.judge(Answer(f, gradient))
+        return judge.judge(Answer(f, exercise.gradient))
+
+
+def tree_of(f):
+    """Return a function as a tree, or None where no source can be found."""
+    with contextlib.suppress(OSError, TypeError, ValueError, SyntaxError, IndexError):
+        return ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
+    return None
 
 
 class Answer:
     """A function, called as the handout calls it; ``notes`` are what is remarkable about that."""
 
     def __init__(self, f, gradient, scope=None, files=()):
-        self.f, self.gradient, self.notes = f, gradient, {}
+        self.f, self.gradient = f, gradient
         self.files = files or [getattr(getattr(f, "__code__", None), "co_filename", "")]
         self.scope = getattr(f, "__globals__", {}) if scope is None else scope
+        self.notes = remarks(tree_of(f))
         values = (int, float, list, np.number, np.ndarray)
         self.shared = [x for x in "KMNPQR" if isinstance(self.scope.get(x), values)]
         names = used(getattr(f, "__code__", None), self.scope)
-        if borrowed := [x for x in self.shared if x in names]:
+        borrowed = [x for x in self.shared if x in names]
+        if borrowed:
             text = f"It takes {' and '.join(borrowed)} from the notebook."
             self.notes["names of the notebook"] = text
 
@@ -54,7 +64,9 @@ class Answer:
             raise stopped(error, self.files) from error
         finally:
             self.scope.update(before)
-        if changed := [x for x, X in zip("RPQ", (R, P, Q)) if not np.array_equal(X, values[x])]:
+        originals = {"R": R, "P": P, "Q": Q}
+        changed = [x for x, X in originals.items() if not np.array_equal(X, values[x])]
+        if changed:
             text = f"It changes {' and '.join(changed)}, so a second run starts elsewhere."
             self.notes["changes its arguments"] = text
         return self.factors(result, P, Q)
@@ -64,9 +76,11 @@ class Answer:
         signature = inspect.signature(lambda *all: None)
         with contextlib.suppress(TypeError, ValueError):  # where none can be found
             signature = inspect.signature(self.f)
-        parameters, given, own = signature.parameters, {}, False
+        parameters = signature.parameters
+        self.note_defaults(parameters)
         keyed = any(x.kind is x.VAR_KEYWORD for x in parameters.values())
         left = [x for x in values if x not in parameters and (x != "K" or self.gradient)]
+        given, own = {}, False
         for name, parameter in parameters.items():
             if name in values:
                 given[name] = values[name]
@@ -78,30 +92,82 @@ class Answer:
             elif left and (left[0] != "K" or parameter.default is parameter.empty):
                 own |= left[0] not in "RPQK"
                 given[name] = values[left.pop(0)]
-            usual = (repr(NUMBERS.get(name)), repr(parameter.empty))
-            if name in NUMBERS and repr(parameter.default) not in usual:
-                text = f"Its {name} is {parameter.default!r:.60} by default."
-                self.notes[f"another default of {name}"] = text
         if own or left:
             self.notes["parameters of its own"] = f"Its parameters are {', '.join(parameters)}."
         return inspect.BoundArguments(signature, given)
 
+    def note_defaults(self, parameters):
+        for name in NUMBERS.keys() & parameters.keys():
+            default = parameters[name].default
+            if repr(default) not in (repr(NUMBERS[name]), repr(inspect.Parameter.empty)):
+                text = f"Its {name} is {default!r:.60} by default."
+                self.notes[f"another default of {name}"] = text
+
     def factors(self, result, P, Q):
+        """Return what came back as two matrices of numbers, or raise Settled."""
         several = isinstance(result, (tuple, list)) or getattr(result, "ndim", 0) == 3
         pair = result[:2] if several else [result]
         kinds = [type(X).__name__ for X in pair]
         try:
-            X, Y = (np.array(X.detach() if hasattr(X, "detach") else X, float) for X in pair)
+            X, Y = map(matrix, pair)
+        except NotNumbers as error:
+            raise judge.wrong("no pair of factors", got=str(error)) from None
         except Exception:
             raise judge.wrong("no pair of factors", got=" and ".join(kinds)) from None
-        shapes = [f"{A.shape} and {B.shape}" for A, B in ((P, Q), (X, Y))]
-        if shapes[0] != shapes[1]:
-            raise judge.wrong("wrong shapes", given=shapes[0], got=shapes[1])
+        given = f"{P.shape} and {Q.shape}"
+        got = f"{X.shape} and {Y.shape}"
+        if given != got:
+            raise judge.wrong("wrong shapes", given=given, got=got)
         if len(result) > 2:
             self.notes["more than two values"] = f"It returns {len(result)} values, not only P, Q."
         if "list" in kinds:
             self.notes["lists returned"] = "It returns lists, not arrays."
         return X, Y
+
+
+class NotNumbers(Exception):
+    """What came back is no matrix of real numbers."""
+
+
+def matrix(X):
+    """Return an array of floats, if these are real numbers; NumPy alone would convert texts."""
+    if hasattr(X, "detach"):  # of PyTorch
+        X = X.detach()
+    array = np.asarray(X)
+    if array.dtype.kind == "O":  # fractions, say
+        kinds = {type(entry) for entry in array.flat}
+    else:
+        kinds = {array.dtype.type}
+    for kind in kinds:
+        if issubclass(kind, (complex, np.complexfloating)):
+            raise NotNumbers("complex numbers")
+        if issubclass(kind, (str, bytes)):
+            raise NotNumbers("texts")
+    return np.array(array, float)
+
+
+def remarks(function):
+    """Return notes on what is done to the data, which nobody asked for."""
+    notes = {}
+    for node in ast.walk(function) if function else ():
+        if isinstance(node, ast.Call) and [getattr(x, "id", "") for x in node.args] == ["R"]:
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in ("abs", "absolute", "fabs"):
+                text = "It takes the absolute values of R, which are other data."
+                notes["absolute values of R"] = text
+        elif is_nonzero(node):
+            notes["entries with R = 0 left out"] = "It leaves out the entries where R is 0."
+    return notes
+
+
+def is_nonzero(node):
+    """Whether this asks ``R[i][j] != 0``, as recommender tutorials do."""
+    if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ast.NotEq):
+        return False
+    sides = [node.left, *node.comparators]
+    values = [getattr(side, "value", None) for side in sides]
+    names = {getattr(inner, "id", "") for side in sides for inner in ast.walk(side)}
+    return 0 in values and "R" in names
 
 
 def stopped(error, files):
@@ -129,19 +195,3 @@ def used(code, scope):
                 names.add(x.argval)
                 todo.append(getattr(scope.get(x.argval), "__code__", None))
     return names
-
-
-# The handout's own lines, and such as do nothing, as ast.unparse writes them
-LINES = r"""Pu, Qu = \(P, Q\)|Q = Q\.T|P = Pu|Q = Qu|e_[PQ] = .*|\w+ = (None|\.\.\.)|print\(.*\)
-|pass|break|continue|return( None| \(P, Q(\.T)?\))?|raise NotImplementedError.*|'.*'|".*"|\.\.\.
-|(for \w+ in range\(steps\)|if e_P < 0\.001 and e_Q < 0\.001):.*"""
-
-
-def is_blank(source):
-    """Whether this function has only lines of the handout, ``pass``, texts, prints and the like."""
-    with contextlib.suppress(SyntaxError, ValueError):
-        (function,) = ast.parse(textwrap.dedent(source)).body
-        inner = [x for x in ast.walk(function) if isinstance(x, ast.stmt)][1:]
-        lines = LINES.replace("\n", "")
-        known = all(re.fullmatch(lines, ast.unparse(x), re.DOTALL) for x in inner)
-        return known and isinstance(function, ast.FunctionDef)

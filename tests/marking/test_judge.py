@@ -3,18 +3,20 @@
 Whole submissions, in many more styles, are in ``submissions/`` (see test_marking.py).
 """
 
+import ast
 import inspect
 from functools import partial
 
 import caller
+import exercises
 import judge
 import numpy as np
 import pytest
 
 import mf_solutions as mf
 
-MF = partial(caller.check, gradient=True)
-MU = partial(caller.check, gradient=False)
+MF = partial(caller.check, exercise_name="matrix_factorization")
+MU = partial(caller.check, exercise_name="mf_multiplicative_update")
 
 
 def batch(data=2, beta_P=1, beta_Q=1, data_Q=None, residual=None, of_P=None):
@@ -452,11 +454,10 @@ class TestNotAttempted:
     @pytest.mark.parametrize("line", ["E = R - P @ Q.T", "P = P", "steps += 0", "sorted(P)"])
     @pytest.mark.parametrize("f", [handout_1, handout_2])
     def test_whatever_is_calculated_is_an_attempt(self, f, line):
-        source = inspect.getsource(f)
-        assert caller.is_blank(source)
-        assert not caller.is_blank(
-            source.replace("        return", f"        {line}\n        return")
-        )
+        function = caller.tree_of(f)
+        assert exercises.is_blank(function)
+        function.body[-1:-1] = ast.parse(line).body
+        assert not exercises.is_blank(function)
 
 
 def test_prints_do_not_bury_the_verdict(capsys):

@@ -1,0 +1,744 @@
+"""The updates, right and mistaken, and where the numbers of an answer part from them.
+
+A step takes R, P, Q and its numbers (alpha and beta, or none) and returns the new P and Q. An
+entry of R that is NaN is not looked at. The name of a mistake is given only if a second measurement
+proves it: mostly that the formula with this mistake gives the answer's numbers on two problems.
+"""
+
+import functools
+import itertools
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+
+# ---- Verdicts
+
+CORRECT, NOTED, WRONG = "correct", "correct, with a note", "wrong"
+
+
+class Verdict(NamedTuple):
+    kind: str  # one of the three above, "not attempted" or "no verdict"
+    label: str  # what was recognised, in a few words
+    text: str  # the same in a sentence or two
+    places: tuple = ()  # where it first parts from the update: (entry, yours, the update's)
+
+    def __str__(self):
+        return textwrap.fill(f"{self.kind}: {self.text}", 90)
+
+    __repr__ = __str__
+
+
+class Settled(BaseException):
+    """Ends a check, wherever its verdict is reached: that is the only argument."""
+
+
+HINTS = {  # for each mistake: what was measured, and where to look
+    "not a function": "it needs your function itself, without brackets, but got {got}.",
+    "no pair of factors": "it must end with a return of two matrices, P and Q, but returns {got}.",
+    "wrong shapes": "P and Q go in with shapes {given} and come back with {got}.",
+    "not finite": "NaN or infinity comes back after {what}.",
+    "the start comes back": "P and Q come back as they went in. Does what is calculated get there, "
+    "or is it replaced by the old P and Q afterwards?",
+    "one factor never changes": "{X} comes back as it went in.",
+    "part never moves": "{part} of {X} never changes. Look at where the loops over it begin and "
+    "end, and at what stands inside them.",
+    "K hard-coded": "with K = 2 it is right, with K = 3 it is not. Which loop should know K?",
+    "steps ignored": "{what}. How often does the loop run, and when does it return?",
+    "stops early": "{what}. {look}",
+    "stale factors": "where it stops, it returns older factors than with fewer steps.",
+    "start ignored": "what comes back does not depend on the P and Q that go in. Are they set anew "
+    "inside the function?",
+    "not twice the same": "called again with the same numbers it returns others. What does it keep "
+    "from call to call?",
+    "entries with R <= 0 skipped": "only the positive entries of R have an effect, half a face.",
+    "other data": "it is the right update of other data: its numbers are those for {what}.",
+    "only elsewhere": "on small matrices it is right, with R of 100 x 256 and K = 2, as the "
+    "handout calls it, it is not. {what}",
+    "leaves the row": "as soon as one entry of R fits, it leaves the rest of its row. Which loop "
+    "does the break end, and what should it be about?",
+    "error taken once": "{when}, the numbers are those of the error at the start. E changes with P "
+    "and Q: it belongs into the loop.",
+    "R is changed": "{when}, the numbers are those of an R from which the P Q^T of earlier steps is "
+    "subtracted. The data must stay as they are: give the error an array of its own.",
+    "same step again": "every step is the first one again. Where do the new P and Q go in?",
+    "steps of another length": "{when}, it moves {what} times as far as the update. Does alpha "
+    "change on the way?",
+    # In the step of a factor
+    "2 missing": "For {X} the data pull half as much as they should. What is the slope of a square?",
+    "data counted again": "For {X} the data pull twice as much as they should: 2 E is enough.",
+    "half of beta": "For {X} beta counts half: the update has beta, not beta / 2.",
+    "beta counted again": "For {X} beta counts twice: the update has beta, not 2 beta.",
+    "2 of beta's bracket": "For {X} beta counts twice: does the 2 stand before a bracket with both?",
+    "beta ignored": "The step of {X} is the one without beta.",
+    "beta's value ignored": "The step of {X} is the one with beta = 0.02, whatever beta is given.",
+    "sign of beta": "beta pushes {X} away from zero. It is there to pull back.",
+    "sign of the gradient": "The data push {X} uphill, and the error grows. Look at the signs.",
+    "2 and beta missing": "The step of {X} is alpha E times the other factor: without the 2, and "
+    "without beta.",
+    "alpha misses beta": "For {X} beta is not multiplied by alpha. Is a bracket missing?",
+    "alpha misses the data": "For {X} only beta is multiplied by alpha. Is a bracket missing?",
+    "alpha missing": "The step of {X} is not multiplied by alpha.",
+    "alpha ignored": "The step of {X} is the one with alpha = 0.002, whatever alpha is given.",
+    "change alone": "What comes back for {X} is the change alone, not {X} with the change added.",
+    "beta of the other factor": "For {X} beta is multiplied by the other factor.",
+    "data of the same factor": "In the step of {X} the error is multiplied by {X}, not by the other.",
+    "beta with the sign": "For {X} beta is multiplied by the sign of {X}, not by {X}.",
+    "beta with the square": "For {X} beta is multiplied by the square of {X}, not by {X}.",
+    "beta by itself": "For {X} beta is subtracted as it is, not multiplied by {X}.",
+    "error squared": "In the step of {X} the error is squared. The slope of a square is not.",
+    "error without sign": "In the step of {X} the error has lost its sign.",
+    "P Q^T never subtracted": "In the step of {X} R stands where the error R - P Q^T should be.",
+    "P Q^T added": "In the step of {X} the error is R + P Q^T. It should be R - P Q^T.",
+    "only the sign of the slope": "Of the slope of {X} only the sign is used.",
+    "fraction upside down": "For {X} the fraction is upside down: where P Q^T is too small it "
+    "shrinks. Which belongs on top?",
+    "additive step": "For {X} something is added. What does the name of the method say?",
+    "X itself missing": "The new {X} is the fraction alone: {X} is not multiplied by it.",
+    "denominator missing": "{X} is multiplied by the numerator alone.",
+    "brackets": "For {X} the numbers are those without brackets round the denominator: Python "
+    "reads a / b @ c as (a / b) @ c.",
+    "old factor below": "The denominator of {X} has the old values of the other factor, the "
+    "numerator the new ones.",
+    "old factor above": "The numerator of {X} has the old values of the other factor, the "
+    "denominator the new ones.",
+    "old and new below": "The denominator of {X} has old and new values of the other factor mixed.",
+    "X X^T X below": "The denominator of {X} is made of {X} alone; the other factor is missing.",
+    "square root": "For {X} the numbers are those with the square root of the fraction: another "
+    "method, which the handout does not ask for.",
+    "square": "For {X} the fraction is squared.",
+    "Kullback-Leibler": "The numbers of {X} are those of the update for the Kullback-Leibler "
+    "divergence: another method, which the handout does not ask for.",
+    "constant below": "{what:.3g} is added to the denominator of {X}: too much beside its numbers.",
+    "additive rate": "For {X}, {what:.3g} times numerator minus denominator is added. What does the "
+    "name of the method say?",
+    "counts": "In the step of {X} the data count {what[0]:.3g} times and beta {what[1]:.3g} times.",
+    "cut off at 0": "The step of {X} is right, but negative values are cut off at 0.",
+    "cut off at 0 and 1": "The step of {X} is right, but values are cut off at 0 and at 1.",
+    "cut off at 1": "The step of {X} is right, but values above 1 are cut off.",
+    "cut off at -1 and 1": "The step of {X} is right, but values are cut off at -1 and at 1.",
+    "sign taken away": "The step of {X} is right, but then its signs are taken away.",
+    "lengths made 1": "The step of {X} is right, but then its columns are brought to length 1.",
+    "sums made 1": "The step of {X} is right, but then it is divided by its sums.",
+    "whole numbers": "The step of {X} is right, but then it becomes whole numbers.",
+    # Where no name is proved
+    "another method": "{what}",
+    "not the update": "{what}",
+}
+
+
+OTHER_METHODS = ("square root", "Kullback-Leibler")
+
+
+def wrong(label, places=(), **details):
+    return Settled(Verdict(WRONG, label, HINTS[label].format(**details), places))
+
+
+# ---- Problems
+
+
+class Problem(NamedTuple):
+    N: int
+    M: int
+    K: int
+    steps: int
+    numbers: tuple  # alpha and beta, or none
+
+
+@functools.cache
+def start(problem):
+    """Return R, P, Q. In a long run the error can vanish, in a short one they are as the faces'."""
+    N, M, K, steps, numbers = problem
+    rng = np.random.RandomState(N + M)
+    P, Q, A, B = (rng.rand(n, K) for n in (N, M, N, M))
+    if not numbers:  # in units so small that the handout's rule for stopping waits
+        unit = 1 if steps < 12 else 100 if steps <= 99 else 1e4
+        return unit**2 * A @ B.T, unit * P, unit * Q
+    if steps > 99:
+        return 3 * np.linalg.qr(A - 0.5)[0] @ np.linalg.qr(B - 0.5)[0].T, P, Q
+    return 0.7 * rng.randn(N, M), P, Q  # of both signs, as centred faces are
+
+
+# ---- The right updates
+
+
+def turned(A):
+    """Transpose a matrix, or each matrix of a stack."""
+    return np.swapaxes(A, -1, -2)
+
+
+def error_of(R, P, Q):
+    E = R - P @ turned(Q)
+    return np.where(np.isnan(R), 0, E)
+
+
+def descend(X, Y, E, R, *numbers):
+    """Move the factor X down the gradient, where Y is the other factor and E the error."""
+    alpha, beta = numbers
+    return X + alpha * (2 * E @ Y - beta * X)
+
+
+def multiply(X, Y, E, R):
+    return X * (R @ Y) / (X @ (Y.T @ Y))
+
+
+def full_batch(order, R, P, Q, *numbers, rules=None):
+    """Update both factors once; the rules are for P and for Q."""
+    rules = rules or 2 * [descend if numbers else multiply]
+    if order.startswith("Q first"):
+        mirrored = order.replace("Q", "P")
+        return full_batch(mirrored, turned(R), Q, P, *numbers, rules=rules[::-1])[::-1]
+    E = error_of(R, P, Q)
+    new_P = rules[0](P, Q, E, R, *numbers)
+    seen = P if order == "both from the old values" else new_P
+    if order.endswith("error recomputed"):
+        E = error_of(R, new_P, Q)
+    return new_P, rules[1](Q, seen, turned(E), turned(R), *numbers)
+
+
+def online(order, R, P, Q, *numbers, rules=None):
+    """Update for one entry after the other, row by row.
+
+    The entries of an anti-diagonal share no row and no column, so they can go together.
+    """
+    P, Q = P.copy(), Q.copy()
+    N, M = R.shape
+    for diagonal in range(N + M - 1):
+        i = np.arange(max(0, diagonal - M + 1), min(N, diagonal + 1))
+        i = i[~np.isnan(R[i, diagonal - i])][:, None]
+        j = diagonal - i
+        entries = R[i, j][:, :, None]
+        P[i], Q[j] = full_batch(order, entries, P[i], Q[j], *numbers, rules=rules)
+    return P, Q
+
+
+def by_features(order, R, P, Q):
+    """Update multiplicatively, each feature from the newest values of the others."""
+    P, Q = P.copy(), Q.copy()
+    turns = [(P, Q, R), (Q, P, R.T)]
+    if order.endswith("Q first"):
+        turns.reverse()
+    visits = itertools.product(turns, range(P.shape[1]))
+    if "both in turn" in order:
+        visits = sorted(visits, key=lambda visit: visit[1])
+    for (X, Y, data), k in visits:
+        X[:, k] *= (data @ Y[:, k]) / (X @ (Y.T @ Y[:, k]))
+    return P, Q
+
+
+def repeated(times, R, P, Q):
+    """Update P several times, then Q as often."""
+    for _ in range(times):
+        P = multiply(P, Q, None, R)
+    for _ in range(times):
+        Q = multiply(Q, P, None, R.T)
+    return P, Q
+
+
+def named(step, labels, prefix=""):
+    return {prefix + label: functools.partial(step, label) for label in labels}
+
+
+BOTH_OLD = "both from the old values"
+ORDERS = ("P first", "Q first", BOTH_OLD, "P first, error recomputed", "Q first, error recomputed")
+FEATURES = ("", ", Q first", ", both in turn", ", both in turn, Q first")
+FULL_BATCH = named(full_batch, ORDERS, "full batch, ")
+ONLINE = named(online, ORDERS, "online, ")
+GRADIENT = FULL_BATCH | ONLINE
+PLAIN = named(full_batch, ORDERS[:3])
+REPEATED = {f"each factor {n} times": functools.partial(repeated, n) for n in (2, 3, 5, 10)}
+UPDATE = PLAIN | named(by_features, [f"feature by feature{x}" for x in FEATURES]) | REPEATED
+STEPS = GRADIENT | UPDATE
+
+
+def same(data):
+    return data
+
+
+@functools.lru_cache(maxsize=512)
+def path(problem, label, change=same):
+    """Return all P and all Q: at the start, after each step, and one further."""
+    R, *points = start(problem)
+    R = change(R)
+    points = [points]
+    for _ in range(problem.steps + 1):
+        points.append(STEPS[label](R, *points[-1], *problem.numbers))
+    return [np.array(factors) for factors in zip(*points)]
+
+
+def near(new, old, tolerance=1e-6):
+    """Whether all factors agree."""
+    return all(np.abs(X - Y).max() <= tolerance * np.abs(Y).max() for X, Y in zip(new, old))
+
+
+# ---- Known mistakes: in the step of one factor
+
+
+def gradient_formulas(X, Y, E, R, alpha, beta):
+    """Return pairs of a label and the new X, the right one first, then as with known mistakes."""
+    old = Y if X.shape == Y.shape else np.nan * X
+    data, slope = E @ Y, 2 * E @ Y - beta * X
+    right = X + alpha * slope
+    return [
+        ("", right),
+        ("2 missing", X + alpha * (data - beta * X)),
+        ("data counted again", X + alpha * (4 * data - beta * X)),
+        ("half of beta", X + alpha * (2 * data - beta / 2 * X)),
+        ("beta counted again", X + alpha * (2 * data - 2 * beta * X)),
+        ("beta ignored", X + alpha * 2 * data),
+        ("sign of beta", X + alpha * (2 * data + beta * X)),
+        ("sign of beta", X + alpha * (data + beta * X)),
+        ("sign of the gradient", X - alpha * slope),
+        ("sign of the gradient", X + alpha * (-2 * data - beta * X)),
+        ("sign of the gradient", X - alpha * (data - beta * X)),
+        ("sign of the gradient", X + alpha * (-data - beta * X)),
+        ("sign of the gradient", X - alpha * 2 * data),
+        ("sign of the gradient", X - alpha * data),
+        ("2 and beta missing", X + alpha * data),
+        ("2 of beta's bracket", X + alpha * 2 * (data - beta * X)),
+        ("alpha misses beta", X + alpha * 2 * data - beta * X),
+        ("alpha misses beta", X + alpha * data - beta * X),
+        ("alpha misses the data", X + 2 * data - alpha * beta * X),
+        ("alpha missing", X + slope),
+        ("alpha ignored", X + 0.002 * slope),
+        ("beta's value ignored", X + alpha * (2 * data - 0.02 * X)),
+        ("change alone", alpha * slope),
+        ("change alone", slope),
+        ("change alone", 2 * data),
+        ("beta of the other factor", X + alpha * (2 * data - beta * old)),
+        ("data of the same factor", X + alpha * (2 * E[..., :1] * X - beta * X)),
+        ("beta with the sign", X + alpha * (2 * data - beta * np.sign(X))),
+        ("beta with the square", X + alpha * (2 * data - beta * X**2)),
+        ("beta by itself", X + alpha * (2 * data - beta)),
+        ("error squared", X + alpha * (2 * E**2 @ Y - beta * X)),
+        ("error without sign", X + alpha * (2 * abs(E) @ Y - beta * X)),
+        ("P Q^T never subtracted", X + alpha * (2 * R @ Y - beta * X)),
+        ("P Q^T added", X + alpha * (2 * (2 * R - E) @ Y - beta * X)),
+        ("only the sign of the slope", X + alpha * np.sign(slope)),
+        *afterwards(right),
+    ]
+
+
+def update_formulas(X, Y, E, R, old):
+    """Do the same for the multiplicative update; old is the other factor before the step."""
+    top, bottom = R @ Y, X @ (Y.T @ Y)
+    right = X * top / bottom
+    return [
+        ("", right),
+        ("fraction upside down", X * bottom / top),
+        ("additive step", X + top / bottom),
+        ("additive step", X + top - bottom),
+        ("additive step", X + right),
+        ("X itself missing", top / bottom),
+        ("denominator missing", X * top),
+        ("brackets", top @ (Y.T @ Y)),
+        ("brackets", X * (top / X @ (Y.T @ Y))),
+        ("old factor below", X * top / (X @ (old.T @ old))),
+        ("old factor above", X * (R @ old) / bottom),
+        ("old and new below", X * top / (X @ (old.T @ Y))),
+        ("old and new below", X * top / (X @ (Y.T @ old))),
+        ("X X^T X below", X * top / (X @ (X.T @ X))),
+        ("square root", X * np.sqrt(top / bottom)),
+        ("square", X * (top / bottom) ** 2),
+        ("Kullback-Leibler", X * (R / (X @ Y.T) @ Y) / Y.sum(axis=0)),
+        *afterwards(right),
+    ]
+
+
+def afterwards(X):
+    """Return what becomes of a right factor when something is done to it afterwards."""
+    lengths = np.linalg.norm(X, axis=-2, keepdims=True)
+    return [
+        ("cut off at 0", np.maximum(X, 0)),
+        ("cut off at 0 and 1", np.clip(X, 0, 1)),
+        ("cut off at 1", np.minimum(X, 1)),
+        ("cut off at -1 and 1", np.clip(X, -1, 1)),
+        ("sign taken away", abs(X)),
+        ("lengths made 1", X / lengths),
+        ("sums made 1", X / X.sum(axis=-2, keepdims=True)),
+        ("sums made 1", X / X.sum(axis=-1, keepdims=True)),
+        ("whole numbers", np.trunc(X)),
+        ("whole numbers", np.round(X)),
+    ]
+
+
+# ---- Known mistakes: in what the updates see
+
+OTHER_DATA = {
+    "the absolute values of R": np.abs,
+    "R with its negative entries set to 0": lambda R: np.maximum(R, 0),
+    "R - R.min()": lambda R: R - R.min(),
+    "R - R.mean()": lambda R: R - R.mean(),
+    "R with each column's mean subtracted": lambda R: R - R.mean(axis=0),
+    "R with each row's mean subtracted": lambda R: R - R.mean(axis=1, keepdims=True),
+    "R / R.max()": lambda R: R / R.max(),
+    "R scaled to lie between 0 and 1": lambda R: (R - R.min()) / np.ptp(R),
+    "R with mean 0 and deviation 1": lambda R: (R - R.mean()) / R.std(),
+}
+
+
+def only_positive(R):
+    return np.where(R > 0, R, np.nan)
+
+
+SPECIAL_DATA = {  # in an answer that is right otherwise
+    "the entries with R = 0 are skipped": lambda R: np.where(R != 0, R, np.nan),
+    "the absolute values of R are taken": np.abs,
+    "negative entries of R count as 0": lambda R: np.maximum(R, 0),
+}
+
+
+def with_zeros(R):
+    return np.where(np.indices(R.shape).sum(axis=0) % 3, R, 0)
+
+
+def with_negatives(R):
+    return R - np.median(R)
+
+
+def in_turn(first, then):
+    return lambda R: then(first(R))
+
+
+# ---- Known mistakes: from one step to the next. Each returns the R whose update comes to the same.
+
+LATER = {
+    "error taken once": lambda R, first, points: first + points[-1][0] @ points[-1][1].T,
+    "R is changed": lambda R, first, points: R - sum(P @ Q.T for P, Q in points[:-1]),
+}
+
+
+# ---- Evidence
+
+SMALL = {  # for each kind of exercise: two problems on which a first step is looked at
+    True: [Problem(9, 7, 3, 3, (0.01, 0.3)), Problem(8, 11, 2, 3, (0.02, 0.2))],
+    False: [Problem(9, 7, 3, 3, ()), Problem(8, 11, 2, 3, ())],
+}
+SINGLE = [Problem(1, 1, 5, 3, (0.01, 0.3)), Problem(1, 1, 4, 3, (0.02, 0.2))]  # one entry in R
+
+
+class Run(NamedTuple):
+    """What an answer made of P and Q in its first step."""
+
+    problem: Problem
+    R: np.ndarray
+    before: tuple
+    after: tuple
+
+    def of(self, factor):
+        return self.after["PQ".index(factor)]
+
+
+class Reading(NamedTuple):
+    """Which formulas of its list give the first step: 0 is the right one, None that none does."""
+
+    label: str  # as the verdict gives it
+    order: str
+    places: tuple  # for P and for Q
+    runs: list
+
+    def wrong_factors(self):
+        """Return them in the order in which they are updated."""
+        factors = "QP" if self.order.startswith("Q") else "PQ"
+        return [x for x in factors if x not in self.of_factors(0)]
+
+    def of_factors(self, place):
+        return [factor for factor, found in zip("PQ", self.places) if found == place]
+
+
+def first_run(answer, problem):
+    R, *before = start(problem)
+    return Run(problem, R, before, answer(R, *before, 1, *problem.numbers))
+
+
+def sight(order, factor, run):
+    """Return what the update of a factor sees: it, the other one, the error, R, the old other."""
+    R, before, after = run.R, run.before, run.after
+    if factor == "Q":
+        R, before, after = R.T, before[::-1], after[::-1]
+    X, old = before
+    Y, E = old, error_of(R, X, old)
+    if not order.startswith(factor) and order != BOTH_OLD:
+        Y = after[1]
+        if order.endswith("recomputed"):
+            E = error_of(R, X, Y)
+    return X, Y, E, R, old
+
+
+def formulas(seen, numbers):
+    if numbers:
+        return gradient_formulas(*seen[:4], *numbers)
+    return update_formulas(*seen)
+
+
+def fitting(order, factor, runs):
+    """Return the place of the first formula that gives all the runs, or None."""
+    places = None
+    for run in runs:
+        seen = sight(order, factor, run)
+        new = run.of(factor)
+        moved = np.abs(new - seen[0]).max()
+        found = set()
+        for place, (_, formula) in enumerate(formulas(seen, run.problem.numbers)):
+            if np.abs(new - formula).max() <= 1e-4 * moved:
+                found.add(place)
+        places = found if places is None else places & found
+    return min(places, default=None)
+
+
+def read_first_step(answer):
+    """Return the reading, of all orders, with the most that is right, then the most that is known."""
+    runs = [first_run(answer, problem) for problem in SMALL[answer.gradient]]
+    readings = []
+    for order in ORDERS if answer.gradient else ORDERS[:3]:
+        places = tuple(fitting(order, factor, runs) for factor in "PQ")
+        label = f"full batch, {order}" if answer.gradient else order
+        readings.append(Reading(label, order, places, runs))
+    if answer.gradient:
+        readings += read_online(answer, runs)
+    return max(readings, key=lambda x: (len(x.of_factors(0)), -len(x.of_factors(None))))
+
+
+def read_online(answer, runs):
+    """Read the step for a single entry of R, and keep what holds for all entries in turn."""
+    try:
+        single = [first_run(answer, problem) for problem in SINGLE]
+    except Settled:
+        return
+    for order in ORDERS:
+        places = tuple(fitting(order, factor, single) for factor in "PQ")
+        if None in places:
+            continue
+        rules = [functools.partial(one_formula, place) for place in places]
+        steps = (online(order, x.R, *x.before, *x.problem.numbers, rules=rules) for x in runs)
+        if all(near(step, run.after) for step, run in zip(steps, runs)):
+            yield Reading(f"online, {order}", order, places, single)
+
+
+def one_formula(place, *seen):
+    return gradient_formulas(*seen)[place][1]
+
+
+def shown(value, other):
+    """Return a number with as many digits as it takes to tell it from the other one."""
+    digits = 3
+    while digits < 12 and f"{value:.{digits}g}" == f"{other:.{digits}g}":
+        digits += 1
+    return f"{value:.{digits}g}"
+
+
+def difference(factor, before, yours, update, step):
+    """Return a sentence on the first entry where much is missing, and three such entries."""
+    off = np.abs(yours - update)
+    entries = np.argwhere(off >= 0.3 * off.max())[:3].tolist()
+    places = []
+    for i, k in entries:
+        name = f"{factor}[{i}, {k}] after step {step}"
+        places.append((name, float(yours[i, k]), float(update[i, k])))
+    i, k = entries[0]
+    came, right = float(yours[i, k]), float(update[i, k])
+    text = f"{factor}[{i}, {k}] is {before[i, k]:.3g}, should become {shown(right, came)}"
+    return f"{text} and becomes {shown(came, right)}.", tuple(places)
+
+
+def explain_first_step(reading, label="not the update", finding=""):
+    """Raise what is wrong with the first step: the numbers, and the names that are proved."""
+    run, right = reading.runs[0], reading.of_factors(0)
+    factor = reading.wrong_factors()[0]
+    seen = sight(reading.order, factor, run)
+    update = formulas(seen, run.problem.numbers)[0][1]
+    numbers, places = difference(factor, seen[0], run.of(factor), update, 1)
+    begin = "In the first step "
+    if run.R.size == 1:
+        begin = "On an R with a single entry, in the first step "
+    if right:
+        begin += f"{right[0]} is right. "
+    names = name_mistakes(reading)
+    if names:
+        label, finding = next(iter(names)), " ".join(names.values())
+    label = "another method" if label in OTHER_METHODS else label
+    raise Settled(Verdict(WRONG, label, f"{begin}{numbers} {finding}".strip(), places))
+
+
+def name_mistakes(reading):
+    """Return the labels that are proved for the factors, with a sentence each."""
+    found = {}
+    for factor in reading.wrong_factors():
+        place = reading.places["PQ".index(factor)]
+        if place is None:
+            name = measure(reading.order, factor, reading.runs)
+        else:
+            run = reading.runs[0]
+            seen = sight(reading.order, factor, run)
+            name = formulas(seen, run.problem.numbers)[place][0], None
+        found.setdefault(name, []).append(factor)
+    names = {}
+    for (label, what), factors in found.items():
+        if label:
+            names[label] = HINTS[label].format(X=" and ".join(sorted(factors)), what=what)
+    return names
+
+
+def measure(order, factor, runs):
+    """Return a label and numbers that fit all runs, or None twice."""
+    found = []
+    for run in runs:
+        X, Y, E, R, _ = sight(order, factor, run)
+        new = run.of(factor)
+        if run.problem.numbers:
+            alpha, beta = run.problem.numbers
+            terms = np.column_stack([2 * alpha * (E @ Y).ravel(), -alpha * beta * X.ravel()])
+            counts = np.linalg.lstsq(terms, (new - X).ravel(), rcond=None)[0]
+            rest = terms @ counts - (new - X).ravel()
+            found.append(("counts", counts, np.abs(rest).max() < 1e-4 * np.abs(new - X).max()))
+            continue
+        top, bottom = R @ Y, X @ (Y.T @ Y)
+        for label, values in (
+            ("constant below", X * top / new - bottom),
+            ("additive rate", (new - X) / (top - bottom)),
+        ):
+            found.append((label, np.median(values), np.ptp(values) < 1e-3 * abs(np.median(values))))
+    for label in dict.fromkeys(label for label, _, _ in found):
+        values = [value for name, value, fits in found if name == label and fits]
+        if len(values) == len(runs) and np.allclose(values[0], values[1], rtol=1e-2, atol=1e-3):
+            return label, tuple(np.round(values[0], 4)) if values[0].ndim else round(values[0], 6)
+    return None, None
+
+
+def explain(answer, problems, label="not the update", finding=""):
+    """Raise the reason why an answer is wrong; problems are those where it was seen.
+
+    Where no name is proved, label and finding are what stands beside the numbers.
+    """
+    first = first_run(answer, SMALL[answer.gradient][0])
+    if not near(answer(*start(first.problem), 1, *first.problem.numbers), first.after, 0):
+        explain_chance(answer, first)
+        raise wrong(label, what=f"Two runs from the same start differ. {finding}".strip())
+    explain_parts(answer)
+    reading = read_first_step(answer)
+    if reading.places != (0, 0):
+        if 0 not in reading.places:
+            explain_other_data(answer, reading.runs)
+        if reading.places == (None, None) and not name_mistakes(reading):
+            explain_start(answer, first)
+            if answer.gradient:
+                explain_rows(answer)
+            explain_nearest(answer, reading.runs[0], label, finding)
+        explain_first_step(reading, label, finding)
+    for problem in [*SMALL[answer.gradient], *problems]:
+        explain_later_steps(answer, problem, reading.label, label, finding)
+    raise wrong(label, what=f"A few steps are right, but many are not. {finding}".strip())
+
+
+def explain_chance(answer, run):
+    """Explain an answer that draws random numbers: does it go on from the P and Q that it gets?"""
+    sizes = [np.median(np.abs(X)) for X in run.after]
+    large = [1000 * X for X in run.before]
+    factors = answer(run.R, *large, 1, *run.problem.numbers)
+    sizes_then = [np.median(np.abs(X)) for X in factors]
+    if all(0.1 < now / then < 10 for now, then in zip(sizes, sizes_then)):
+        raise wrong("start ignored")
+
+
+def explain_start(answer, run):
+    """See whether another start gives the same."""
+    other = [X[::-1] + 0.1 for X in run.before]
+    if near(answer(run.R, *other, 1, *run.problem.numbers), run.after, 1e-9):
+        raise wrong("start ignored")
+
+
+def explain_parts(answer):
+    """See whether the same rows or features stay as they are on two problems."""
+    parts = []
+    for problem in SMALL[answer.gradient]:
+        R, *before = start(problem)
+        after = answer(R, *before, 2, *problem.numbers)
+        parts.append({})
+        for factor, X, new in zip("PQ", before, after):
+            for axis, thing in enumerate(("row", "feature")):
+                still = np.all(X == new, axis=1 - axis)
+                for part, expected in still_parts(thing, len(still)):
+                    if np.array_equal(still, expected):
+                        parts[-1][factor, part] = True
+    for factor, part in parts[0]:
+        if (factor, part) in parts[1]:
+            raise wrong("part never moves", X=factor, part=part)
+
+
+def still_parts(thing, n):
+    first, last = np.arange(n) == 0, np.arange(n) == n - 1
+    yield f"The first {thing}", first
+    yield f"The last {thing}", last
+    yield f"Everything but the first {thing}", ~first
+    yield f"Everything but the last {thing}", ~last
+
+
+def explain_other_data(answer, runs):
+    """See whether the first step is the right one for another R."""
+    changes = OTHER_DATA | ({"": only_positive} if answer.gradient else {})
+    for what, change in changes.items():
+        for label in GRADIENT if answer.gradient else PLAIN:
+            steps = (STEPS[label](change(x.R), *x.before, *x.problem.numbers) for x in runs)
+            if all(near(step, run.after) for step, run in zip(steps, runs)):
+                raise wrong("other data" if what else "entries with R <= 0 skipped", what=what)
+
+
+def explain_rows(answer):
+    """See whether a single entry that fits keeps the rest of its row from being visited."""
+    R, P, Q = start(Problem(1, 6, 2, 1, (0.01, 0.0)))
+    moved = []
+    for entry in (R[0, 0], P[0] @ Q[0]):
+        R[0, 0] = entry
+        new = answer(R, P, Q, 1, 0.01, 0.0)[1]
+        moved.append(np.any(new[1:] != Q[1:]))
+    if moved == [True, False]:
+        raise wrong("leaves the row")
+
+
+def explain_nearest(answer, run, fallback, finding):
+    """Compare the first step with the order that comes nearest to it."""
+    nearest, label = np.inf, None
+    for name in GRADIENT if answer.gradient else PLAIN:
+        step = STEPS[name](run.R, *run.before, *run.problem.numbers)
+        far = sum(np.abs(X - Y).max() / np.abs(Y).max() for X, Y in zip(run.after, step))
+        if label is None or far < nearest:
+            nearest, label, update = far, name, step
+    for factor, before, yours, right in zip("PQ", run.before, run.after, update):
+        if not near([yours], [right], 1e-5):
+            numbers, places = difference(factor, before, yours, right, 1)
+            text = f"In the first step {numbers} {finding}".strip()
+            raise Settled(Verdict(WRONG, fallback, text, places))
+
+
+def explain_later_steps(answer, problem, order, label, finding):
+    """Go on step by step, until one is not the update of what the answer had before."""
+    R, *before = start(problem)
+    points = [before]
+    for step in range(1, 21):
+        points.append(answer(R, *before, step, *problem.numbers))
+        update = STEPS[order](R, *points[-2], *problem.numbers)
+        if not near(points[-1], update, 1e-5):
+            break
+    else:
+        return
+    right = {1: "", 2: "The first step is right. "}.get(
+        step, f"The first {step - 1} steps are right. "
+    )
+    when = f"{right}In step {step}"
+    first = error_of(R, *before)
+    for name, data_of in LATER.items():
+        data = data_of(R, first, points[:-1])
+        if near(points[-1], STEPS[order](data, *points[-2], *problem.numbers), 1e-5):
+            raise wrong(name, when=when)
+    moves = [[new - old for new, old in zip(*pair)] for pair in zip(points[1:], points)]
+    if near(moves[-1], moves[0], 1e-5):
+        raise wrong("same step again")
+    asked = np.concatenate([(X - Y).ravel() for X, Y in zip(update, points[-2])])
+    made = np.concatenate([X.ravel() for X in moves[-1]])
+    times = made @ asked / (asked @ asked)
+    if np.abs(made - times * asked).max() < 1e-4 * np.abs(made).max():
+        raise wrong("steps of another length", when=when, what=f"{times:.3g}")
+    for factor, old, yours, right in zip("PQ", points[-2], points[-1], update):
+        if not near([yours], [right], 1e-5):
+            numbers, places = difference(factor, old, yours, right, step)
+            raise wrong(label, places, what=f"{when} {numbers} {finding}".strip())

@@ -1,7 +1,7 @@
 """Matrix factorization: what ``week5_tutorial.ipynb`` calls.
 
-From the top: getting faces, looking, the error, gradient descent, the same online, multiplicative
-updates, HALS, and what these four share. All four take and return
+From the top: the error, gradient descent, the same online, multiplicative updates, HALS, what these
+four share; then getting faces, and looking. All four take and return
 
 ``R``         (N, M) array_like: the data, one face a row; finite
 ``P, Q``      (N, K) and (M, K) array_like: the start. A row of weights a face, a basis image a
@@ -12,14 +12,18 @@ updates, HALS, and what these four share. All four take and return
 ``tol``       float, at least 0: stop when, over the last 10 steps, the root of ``sum(E**2)`` fell
               by less than ``tol`` times its value at the start, as scikit-learn's ``solver="mu"``
 ``callback``  called as ``callback(step, P, Q)`` after each step, from 1 on
-returns       ``P, Q``, new, in the widest float type of the three; integers count as float64
-raises        ValueError: shapes do not fit, or a number is out of range; TypeError: a wrong type;
-              FloatingPointError: the factors grow beyond all bounds; names the step and ``alpha``
+returns       ``P, Q``, new, in the widest float type of the three, float32 or wider; integers count
+              as float64
+raises        ValueError: shapes do not fit, a number is out of range, or the products of a step are
+              too large or too small for the type; TypeError: a wrong type; FloatingPointError:
+              the factors are no longer finite; names the step and ``alpha``
 
-and say only what is their own. Once ``R`` is checked, all but ``sgd`` ask it only for ``R @ Q`` and
-``R.T @ P``, ``4 N M K`` operations, so it may be a ``numpy.memmap``, a SciPy sparse matrix (of
-the factors' dtype, or they are converted in memory) or a Dask array. The rest of a step makes
-``4 (N + M) K**2`` operations, in ``hals`` ``(1 + inner) / 2`` times that.
+and say only what is their own. ``R`` may be whatever ``np.asarray`` takes. Once it is checked, all
+but ``sgd`` ask it only for ``R @ Q`` and ``R.T @ P``, ``4 N M K`` operations a step, so it may be a
+``numpy.memmap``, a SciPy sparse matrix (of the factors' dtype, or it is converted in memory) or a
+Dask array. The rest of a step makes ``4 (N + M) K**2`` operations, in ``hals``
+``(1 + inner) / 2`` times that, and ``2 M K**2`` more for its error. Where ``tol`` is not 0, every
+tenth step also computes the error: ``2 N M K`` operations, and one more reading of ``R``.
 """
 
 import base64
@@ -28,282 +32,79 @@ import hashlib
 import io
 import math
 import os
-import shutil
+import sys
 import tempfile
-import threading
+import time
+import urllib.request
 import warnings
-from concurrent.futures import Future
+import zlib
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
-__version__ = "1.2"
-
-
-# Getting faces --------------------------------------
-OLIVETTI = "Olivetti faces"
-_CACHE = "olivetti_py3.pkz"  # scikit-learn's name for its copy
-_URL = "https://ndownloader.figshare.com/files/5976027"
-_SHA256 = "e6b9b0fe62f642f64e4e6e584295133cd9aff7e5820c052fd52eb9ffea205c09"  # of data.tobytes()
-
-
-def fetch_faces(timeout=15.0):
-    """Return the Olivetti faces or, where they cannot be had, 100 others and a warning.
-
-    Tried in turn: scikit-learn's copy, a file ``olivettifaces.mat`` beside it, the download, and
-    what scikit-image ships of Labeled Faces in the Wild (Huang et al., 2007). Nothing that is there
-    already is overwritten or deleted.
-
-    Parameters
-    ----------
-    timeout : float, default 15.0
-        Seconds to wait for the download, more than 0.
-
-    Returns
-    -------
-    sklearn.utils.Bunch
-        ``name``, ``images`` (400 or 100 squares of grey values in [0, 1]), ``data`` (one image a
-        row), ``target`` (who it is, or None) and ``DESCR``.
-    """
-    timeout = _number("timeout", timeout, positive=True)
-    folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
-    cache, file = folder / _CACHE, folder / "olivettifaces.mat"
-    sources = {}  # each returns the faces, and may leave a copy in a scratch folder
-    if os.path.lexists(cache):
-        sources[f"reading {cache}"] = lambda scratch: _olivetti(folder)
-    if os.path.lexists(file):
-        sources[f"reading {file}"] = lambda scratch: _converted(file, scratch)
-    sources["the download"] = lambda scratch: _downloaded(scratch, timeout)
-    troubles = []
-    for name, source in sources.items():
-        try:
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-                faces = source(scratch)
-                troubles += _keep(Path(scratch, _CACHE), cache)
-        except Exception as error:
-            troubles.append(f"{name} failed ({type(error).__name__}: {error})")
-            continue
-        if troubles:
-            warnings.warn(
-                "These are the Olivetti faces, but " + " and ".join(troubles), stacklevel=2
-            )
-        return faces
-    warnings.warn(
-        f"The Olivetti faces cannot be had: {' and '.join(troubles)}. Instead there are 100 of "
-        "Labeled Faces in the Wild, which come with scikit-image: everything runs, but the numbers "
-        f"differ from the text's. Try again later, or save {_URL} as {file} and run this again",
-        stacklevel=2,
-    )
-    return _other_faces()
-
-
-def _converted(file, scratch):
-    import joblib
-    from scipy.io import loadmat
-
-    joblib.dump(loadmat(file)["faces"].T.copy(), Path(scratch, _CACHE), compress=6)
-    return _olivetti(scratch)
-
-
-def _downloaded(scratch, timeout):
-    import sklearn.datasets  # noqa: F401  # takes a while, which is not the download's
-
-    outcome = Future()
-
-    def work():
-        try:
-            outcome.set_result(_olivetti(scratch, download=True))
-        except Exception as error:
-            outcome.set_exception(error)
-
-    # A thread, since no time-out of urllib's bounds a server that sends a byte a second. It may
-    # outlive the call, as does this filter
-    warnings.filterwarnings("ignore", "Retry downloading", module="sklearn")
-    thread = threading.Thread(target=work, daemon=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        thread.start()  # fails in a browser's Python, which has no threads
-        thread.join(timeout)
-    if not outcome.done():
-        raise TimeoutError(f"not complete after {timeout:g} s")
-    return outcome.result()
-
-
-def _olivetti(folder, download=False):
-    """Ask scikit-learn for the faces in this folder; refuse others."""
-    from sklearn.datasets import fetch_olivetti_faces
-
-    faces = fetch_olivetti_faces(data_home=folder, download_if_missing=download)
-    if hashlib.sha256(faces.data.tobytes()).hexdigest() != _SHA256:
-        raise ValueError("its content is not that of the Olivetti faces")
-    return faces.__class__(name=OLIVETTI, **faces)
-
-
-def _keep(file, cache):
-    """Put a copy where scikit-learn looks, unless something is there; return troubles."""
-    try:
-        if not os.path.lexists(cache):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:  # whole or not at all
-                shutil.move(shutil.copy(file, scratch), cache)
-    except OSError as error:
-        return [f"no copy could be kept in {cache.parent} ({error})"]
-    return []
-
-
-def _other_faces():
-    from skimage.data import lfw_subset
-    from sklearn.utils import Bunch
-
-    name, images = "Labeled Faces in the Wild", lfw_subset()[:100].astype(np.float32)
-    about = f"100 faces of 25 x 25 pixels from {name}, which come with scikit-image."
-    return Bunch(name=name, images=images, data=images.reshape(100, -1), target=None, DESCR=about)
-
-
-# Looking --------------------------------------------
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
-
-
-def show_figure(figure, text):
-    """Show a figure of Matplotlib's; ``text`` is what it says, for whoever does not see it."""
-    from IPython.display import display
-    from matplotlib.pyplot import close
-
-    file = io.BytesIO()
-    figure.savefig(file, dpi=200)  # twice what the page has, so that it is sharp
-    close(figure)
-    width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
-    display(data, metadata={"image/png": dict(alt=text, width=width, height=height)}, raw=True)
-
-
-def show_faces(rows, title, names=(), signed=False, each=False):
-    """Draw stacks of square images in a grid, one stack a row; NaN is drawn in orange.
-
-    Parameters
-    ----------
-    rows : dict of str to array_like, or array_like
-        Stacks of flattened images, shape (n, m * m); the keys stand at the left.
-    title, names : str, sequence of str
-        What stands above the figure, and above each column.
-    signed, each : bool, default False
-        Whether blue is below zero and red above; whether each image has a scale of its own.
-    """
-    from matplotlib import cm, colormaps, colors
-    from matplotlib.figure import Figure
-
-    rows = rows.items() if isinstance(rows, dict) else [("", rows)]
-    rows = {label: np.atleast_2d(np.asarray(stack, float)) for label, stack in rows}
-    n = max(map(len, rows.values()))
-    size = min(1.5, 8.2 / n)
-    height = len(rows) * size + 0.45 + 0.25 * bool(names)
-    figure = Figure((n * size + 0.8, height), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(len(rows), squeeze=False)[:, 0]
-    colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_COLOURS[4])
-    top = max(np.nanmax(np.abs(stack)) for stack in rows.values())
-    said = [f"{title}: {', '.join(names)}." if names else f"{title}."]
-    for axis, (label, stack) in zip(axes, rows.items()):
-        m = math.isqrt(stack.shape[1])
-        scale = np.nanmax(np.abs(stack), axis=1, keepdims=True) if each else top
-        tiles = colours((stack / scale + 1) / 2 if signed else stack / scale).reshape(-1, m, m, 4)
-        gaps = (0, n - len(stack)), (0, 0), (0, max(1, m // 16)), (0, 0)
-        tiles = np.concatenate(np.pad(tiles, gaps, constant_values=1), axis=1)
-        axis.imshow(tiles, extent=(0, n, 0, 1), aspect=n * m / tiles.shape[1])
-        axis.set(xticks=[], yticks=[], ylabel=label)
-        axis.spines[:].set_visible(False)
-        size, low, high = f"{len(stack)} of {m} x {m}", np.nanmin(stack), np.nanmax(stack)
-        said.append(f"{label or 'Images'}: {size} pixels, values {low:.2f} to {high:.2f}.")
-    axes[0].set_xticks(np.arange(len(names)) + 0.5, names)
-    axes[0].tick_params(length=0, labeltop=True, labelbottom=False)
-    if signed and not each:
-        scale = cm.ScalarMappable(colors.Normalize(-top, top), colours)
-        figure.colorbar(scale, ax=axes, shrink=0.9, aspect=8 * len(rows), pad=0.01)
-    show_figure(figure, " ".join(said).replace("-0.00", "0.00"))
-
-
-def show_curves(curves, title, xlabel, ylabel, **axis_settings):
-    """Draw curves and horizontal levels, named at the right in the order in which they end.
-
-    Parameters
-    ----------
-    curves : dict of str to array_like, tuple of array_like, or float
-        The heights of a curve over 0, 1, 2, ..., or (places, heights), or the height of a level.
-    title, xlabel, ylabel, **axis_settings
-        For ``matplotlib.axes.Axes.set``, for example ``yscale="log"``.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure((9, 3.2), layout="constrained")
-    axis = figure.subplots()
-    lines, said = [], [f"{title}: {ylabel} against {xlabel}."]
-    for n, (label, curve) in enumerate(curves.items()):
-        if np.ndim(curve) == 0:
-            style = [":", "--"][n % 2]
-            lines.append(axis.axhline(curve, color="black", linestyle=style, label=label))
-            said.append(f"{label}: {curve:.4g}.")
-            continue
-        x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-        look = {"color": _COLOURS[n % 6], "linestyle": ["-", "--", "-.", ":"][n % 4]}
-        few = len(x) < 20
-        lines += axis.plot(x, y, **look, marker="osD^vP"[n % 6] * few, label=label)
-        some = range(len(x)) if few else sorted({0, len(x) // 100, len(x) // 10, len(x) - 1})
-        points = [f"{y[i]:.4g} at {x[i]:g}" for i in some]
-        said.append(f"{label}: {', '.join(points)}.")
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
-    axis.grid(alpha=0.3)
-    lines.sort(key=lambda line: -line.get_ydata()[-1])
-    figure.legend(handles=lines, loc="outside right center", frameon=False)
-    show_figure(figure, " ".join(said))
+__version__ = "1.3"
 
 
 # The error ------------------------------------------
 def squared_error(R, P, Q):
-    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN is "not observed"."""
-    R, P, Q = _fitting_matrices(R, P, Q)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if not isinstance(R, np.ndarray):  # multiply out, so that E is never formed
-            squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
-            return float(squares.sum(dtype=np.float64)) + _error_above(np.asarray(R.T @ P), P, Q)
-        total = 0.0
-        rows = max(1, 2**20 // R.shape[1])  # a block of E at a time, for data beyond memory
-        for i in range(0, len(R), rows):
-            block = R[i : i + rows]
-            E = np.where(np.isnan(block), 0, block - P[i : i + rows] @ Q.T)
-            total += float(np.sum(E * E, dtype=np.float64))
-        return total
+    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN is "not observed".
 
-
-def _error_above(RtP, P, Q):
-    """Return ``sum(E**2) - sum(R**2)``, from a product at hand; its sums are in float64."""
-    PQ_squared = np.sum((P.T @ P) * (Q.T @ Q), dtype=np.float64)
-    return float(PQ_squared - 2 * np.sum(RtP * Q, dtype=np.float64))
+    It is computed in float64 and never below 0. A sparse or Dask ``R`` is multiplied out, so that
+    ``E`` is not formed: there about 1e-16 of ``sum(R**2)`` is lost to rounding.
+    """
+    return ErrorLog(R, P, Q).errors[0]
 
 
 class ErrorLog:
     """A callback: ``errors[step]`` is the squared error after a step, ``errors[0]`` before."""
 
     def __init__(self, R, P, Q):
-        self.R = R
-        self.errors = [squared_error(R, P, Q)]
+        self.R, P, Q = _fitting_matrices(R, P, Q)
+        self.errors = []
+        self(0, P, Q)
 
+    @np.errstate(all="ignore")
     def __call__(self, step, P, Q):
         """Record the error after this step."""
-        self.errors.append(squared_error(self.R, P, Q))
+        P, Q = np.asarray(P, float), np.asarray(Q, float)
+        if isinstance(self.R, np.ndarray):
+            rows = max(1, 2**20 // len(Q))  # at a time, for data beyond memory
+            blocks = [slice(i, i + rows) for i in range(0, len(P), rows)]
+            error = sum(_squares(self.R[block], P[block], Q) for block in blocks)
+        else:
+            error = _multiplied_out(self.R.astype(float), P, Q)
+        self.errors.append(error)
+
+
+def _squares(R, P, Q):
+    E = P @ Q.T
+    np.subtract(R, E, out=E)
+    E[np.isnan(E)] = 0  # not observed
+    return float(np.vdot(E, E))
+
+
+def _multiplied_out(R, P, Q):
+    squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
+    return max(0.0, float(squares.sum()) + _error_above_data(np.asarray(R.T @ P), P.T @ P, Q))
+
+
+def _error_above_data(RtP, PtP, Q):
+    """Return ``sum(E**2) - sum(R**2)``: below 0 as soon as ``P @ Q.T`` is of any use."""
+    return float(np.sum((Q @ PtP - 2 * RtP) * Q.astype(float)))
 
 
 # Full-batch gradient descent ------------------------
 def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
     """Factorize data of any sign by full-batch gradient descent, ``P`` first.
 
-    Each step goes down the gradient of ``sum(E**2) + beta / 2 * (sum(P**2) + sum(Q**2))``. The
-    residual ``E`` is the same in both halves of a step; ``Q`` already sees the new ``P``.
-
-    Source: Koren, Bell and Volinsky (2009), Computer 42(8), 30-37.
+    Each step goes down the gradient of ``sum(E**2) + beta / 2 * (sum(P**2) + sum(Q**2))``, all
+    entries at once. The residual ``E`` is the same in both halves of a step; ``Q`` already sees the
+    new ``P``. That order is the tutorial sheet's; the method is as old as Cauchy (1847).
     """
-    R, P, Q = _finite(*_fitting_matrices(R, P, Q))
-    alpha, beta = _number("alpha", alpha, positive=True), _number("beta", beta)
+    R, P, Q = _checked(R, P, Q)
+    alpha, beta = _rates(alpha, beta)
     step = partial(gradient_step, R, alpha=alpha, beta=beta)
     return _iterate(step, P, Q, steps, callback, alpha=alpha)
 
@@ -318,7 +119,7 @@ def gradient_step(R, P, Q, alpha, beta):
     return P_new, Q_new
 
 
-# Online gradient descent (SGD), entry by entry ------
+# Stochastic gradient descent (SGD), entry by entry --
 def sgd(R, P, Q, epochs, alpha, beta, callback=None):
     """Factorize a dense array by online gradient descent; NaN in ``R`` means "not observed".
 
@@ -327,56 +128,71 @@ def sgd(R, P, Q, epochs, alpha, beta, callback=None):
     of ``P``, ``N`` times for a row of ``Q``. Whole anti-diagonals are done at once; the numbers are
     those of the double loop, to the last bit if it adds over ``K`` in order.
 
-    Source: as above; for the order Lamport (1974), Communications of the ACM 17(2), 83-93.
+    Source: Koren, Bell and Volinsky (2009), Computer 42(8), 30-37, who write ``gamma`` for
+    ``2 * alpha`` and ``lambda`` for ``beta / 2``; for the order Lamport (1974), Communications of
+    the ACM 17(2), 83-93.
     """
     R, P, Q = _fitting_matrices(R, P, Q)
     if not isinstance(R, np.ndarray):
-        raise TypeError(f"R must be a NumPy array for sgd, but got {type(R)}: use R.toarray()")
+        way_out = "toarray" if hasattr(R, "toarray") else "compute"
+        raise TypeError(f"R must be a NumPy array for sgd, but got {type(R)}: use R.{way_out}()")
     _refuse("R", R, np.isinf(R), "be finite, or NaN for what was not observed")
-    alpha, beta = _number("alpha", alpha, positive=True), _number("beta", beta)
-    tall = R.shape[0] > R.shape[1]
+    _refuse_extremes(np.abs(R[~np.isnan(R)]).max(initial=0), P, Q)
+    alpha, beta = _rates(alpha, beta)
+    tall = len(P) > len(Q)  # a wave spans the shorter side
     values, rates = waves(R.T if tall else R, 2 * alpha)  # the 2 of the gradient; doubling is exact
-    epoch = partial(sgd_epoch, values, rates, beta=beta)
-    update = (lambda P, Q: epoch(Q, P)[::-1]) if tall else epoch  # a wave spans the shorter side
+
+    def update(P, Q):
+        if tall:
+            Q, P = sgd_epoch(values, rates, Q, P, beta)
+            return P, Q
+        return sgd_epoch(values, rates, P, Q, beta)
+
     return _iterate(update, P, Q, epochs, callback, alpha=alpha, counted="epochs")
 
 
+@np.errstate(all="ignore")
 def waves(R, rate):
     """Return the anti-diagonals of ``R`` as rows, and the length of the step at each entry.
 
-    ``values[t, i]`` is ``R[i, t - i]`` and ``rates[t, i]`` is ``rate``; both are 0 beyond ``R`` and
-    where it is NaN. Their shape is (N + M - 1, N), with N at least 2.
+    ``values[t, i]`` is ``R[i, t - i]`` and ``rates[t, i]`` is ``rate``, or 0 where that is NaN;
+    both are 0 beyond ``R``. Their shape is (N + M - 1, N), with N at least 2.
     """
-    if len(R) == 1:  # NumPy adds up a lone column pairwise, not in order: give it a blank neighbour
+    if len(R) == 1:  # NumPy adds up a lone column pairwise, not in order: a blank row below helps
         R = np.vstack([R, np.full_like(R, np.nan)])
     N, M = R.shape
     t, i = np.ogrid[: N + M - 1, :N]
-    values = np.where((t >= i) & (t - i < M), R[i, np.clip(t - i, 0, M - 1)], np.nan)
-    observed = ~np.isnan(values)
-    return np.where(observed, values, 0), np.where(observed, rate, 0).astype(R.dtype)
+    inside = (t >= i) & (t - i < M)
+    values = np.where(inside, R[i, np.clip(t - i, 0, M - 1)], 0)
+    rates = np.where(inside & ~np.isnan(values), rate, 0)
+    return values, rates.astype(R.dtype)
 
 
 def sgd_epoch(values, rates, P, Q, beta):
     """One epoch of :func:`sgd` over the :func:`waves` of ``R`` and ``2 * alpha``, ``N <= M``."""
     N, M, K = values.shape[1], len(Q), Q.shape[1]
-    PQ = np.zeros((2, K, N), P.dtype)
-    p, q = PQ
-    QP = PQ[::-1]
+    factors = np.zeros((2, K, N), P.dtype)
+    p, q = factors  # at wave t, column i of p is row i of P, column i of q is row t - i of Q
     p[:, : len(P)] = P.T
+    swapped = factors[::-1]
     strip = np.zeros((K, M + 2 * N - 2), P.dtype)  # Q reversed, with blanks at both ends
     strip[:, N - 1 : N - 1 + M] = Q[::-1].T
     windows = [strip[:, start : start + N] for start in reversed(range(N + M - 1))]
-    add_up, multiply = np.add.reduce, np.multiply
+    hidden = np.isnan(values)
+    some_hidden = hidden.any()
     half_beta = np.array(beta / 2, P.dtype)
-    pq, step, decay = map(np.empty_like, (p, PQ, PQ))  # reused by every wave
-    for r, rate, window in zip(values, rates, windows):
-        q[:] = window  # column i of it is row t - i of Q at wave t
-        e = r - add_up(multiply(p, q, pq))
-        # PQ += rate * (e * QP - half_beta * PQ), both from the old values
-        multiply(e, QP, step)
-        step -= multiply(half_beta, PQ, decay)
+    add_up, multiply = np.add.reduce, np.multiply
+    products, step, decay = map(np.empty_like, (p, factors, factors))  # every wave uses them again
+    for r, rate, gap, window in zip(values, rates, hidden, windows):
+        q[:] = window
+        e = r - add_up(multiply(p, q, out=products))
+        if some_hidden:
+            e[gap] = 0
+        # factors += rate * (e * swapped - half_beta * factors), both from the old values
+        multiply(e, swapped, out=step)
+        step -= multiply(half_beta, factors, out=decay)
         step *= rate
-        PQ += step
+        factors += step
         window[:] = q
     return p[:, : len(P)].T.copy(), strip[:, N - 1 : N - 1 + M][:, ::-1].T.copy()
 
@@ -390,16 +206,21 @@ def multiplicative_update(R, P, Q, steps, tol=0.0, callback=None):
 
     Source: Lee and Seung (2001), Advances in Neural Information Processing Systems 13, 556-562.
     """
-    R, P, Q = _non_negative(*_fitting_matrices(R, P, Q))
+    R, P, Q = _checked(R, P, Q, non_negative=True)
     return _iterate(partial(multiplicative_step, R), P, Q, steps, callback, R, tol)
 
 
 def multiplicative_step(R, P, Q):
     """One step of :func:`multiplicative_update`, unchecked."""
-    tiny = np.finfo(P.dtype).tiny  # where a denominator is 0, so is its numerator
-    P = P * np.asarray(R @ Q) / np.maximum(P @ (Q.T @ Q), tiny)
-    Q = Q * np.asarray(R.T @ P) / np.maximum(Q @ (P.T @ P), tiny)
+    P = P * (np.asarray(R @ Q) / no_zeros(P @ (Q.T @ Q)))
+    Q = Q * (np.asarray(R.T @ P) / no_zeros(Q @ (P.T @ P)))
     return P, Q
+
+
+def no_zeros(X):
+    """Put 1 for each 0 in a denominator: what is above it, or the factor before it, is 0 too."""
+    X[X == 0] = 1
+    return X
 
 
 # HALS -----------------------------------------------
@@ -421,7 +242,7 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
     Source: Cichocki and Phan (2009), IEICE Transactions E92-A(3), 708-721; Gillis and Glineur
     (2012), Neural Computation 24(4), 1085-1105; Ang and Gillis (2019), the same 31(2), 417-439.
     """
-    R, P, Q = _non_negative(*_fitting_matrices(R, P, Q))
+    R, P, Q = _checked(R, P, Q, non_negative=True)
     inner = _number("inner", inner, whole=True, positive=True)
     gamma, lowest, Q_ahead = 0.5, None, Q
 
@@ -429,7 +250,7 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
         nonlocal gamma, lowest, Q_ahead
         beyond = gamma if extrapolate and lowest is not None else 0
         P_new, Q_new, error = hals_step(R, P, Q_ahead, inner, beyond)
-        if beyond and not error <= lowest:  # nor if it is not a number
+        if beyond and error > lowest:
             gamma, lowest, Q_ahead = gamma / 1.5, None, Q
             return P, Q
         gamma, lowest = min(1.01 * gamma, 1.0), error
@@ -443,15 +264,16 @@ def hals_step(R, P, Q, inner, beyond=0):
     """One step of :func:`hals`, unchecked; also returns its error above ``sum(R**2)``."""
     P_new = hals_sweeps(P, np.asarray(R @ Q), Q.T @ Q, inner)
     P = np.maximum(P_new + beyond * (P_new - P), 0)
-    RtP = np.asarray(R.T @ P)
-    Q = hals_sweeps(Q, RtP, P.T @ P, inner)
-    return P, Q, _error_above(RtP, P, Q)
+    RtP, PtP = np.asarray(R.T @ P), P.T @ P
+    Q = hals_sweeps(Q, RtP, PtP, inner)
+    return P, Q, _error_above_data(RtP, PtP, Q)
 
 
 def hals_sweeps(P, RQ, QtQ, inner):
     """Set the columns of ``P``, one after the other, to their best non-negative values."""
     size = np.diag(QtQ)
-    size = np.where(size > 0, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
+    tiny = np.finfo(P.dtype).smallest_normal
+    size = np.where(size > tiny, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
     A = np.divide(RQ.T, size[:, None], order="C")
     B = QtQ / size - np.eye(len(QtQ), dtype=QtQ.dtype)
     P = P.T.copy()  # one column of P a row: side by side in memory
@@ -462,37 +284,41 @@ def hals_sweeps(P, RQ, QtQ, inner):
     return P.T.copy()
 
 
-# What the four share: the loop, the product, and what is refused ----
+# What the four share: the loop, and what is refused -
 def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted="steps"):
     """Repeat ``P, Q = update(P, Q)``, watching for divergence and, if ``tol > 0``, for the end."""
     steps, tol = _number(counted, steps, whole=True), _number("tol", tol)
     P, Q = P.copy(), Q.copy()
-    first = last = abs(squared_error(R, P, Q)) ** 0.5 if tol else 0.0
+    log = ErrorLog(R, P, Q) if tol else None
+    P_zero, Q_zero = np.zeros_like(P), np.zeros_like(Q)
     for step in range(1, steps + 1):
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             P, Q = update(P, Q)
-            size = np.vdot(P, P) + np.vdot(Q, Q)  # cheaper than looking at every entry
-        if not math.isfinite(size):
-            way_out = f"{alpha=:g} is too large, try {alpha / 10:g}" if alpha else "rescale R"
-            raise FloatingPointError(f"diverged at step {step}: {way_out}")
+            # 0 times what is not finite is NaN; the fastest way of looking at every entry
+            nothing = np.vdot(P, P_zero) + np.vdot(Q, Q_zero)
+        if nothing != 0:
+            way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
+            raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
         if callback is not None:
             callback(step, P, Q)
         if tol and step % 10 == 0:
-            previous, last = last, abs(squared_error(R, P, Q)) ** 0.5
+            log(step, P, Q)
+            first, previous, last = (math.sqrt(log.errors[n]) for n in (0, -2, -1))
             if previous - last < tol * first:
                 break
     return P, Q
 
 
-def _fitting_matrices(*matrices):
-    """R, P and Q as matrices of one float dtype whose shapes fit, the factors finite."""
-    R, P, Q = map(_real_matrix, "RPQ", matrices)
+def _fitting_matrices(R, P, Q):
+    """Return matrices of one float dtype whose shapes fit, the factors finite."""
+    R, P, Q = _real_matrix("R", R), _real_matrix("P", P), _real_matrix("Q", Q)
     N, M, K = *R.shape, P.shape[1]
     wrong = "P" if P.shape[0] != N else "Q" if Q.shape != (M, K) else None
     if wrong:
         got = f"R {R.shape}, P {P.shape} and Q {Q.shape}"
         raise ValueError(f"{wrong} does not fit: expected (N, M), (N, K) and (M, K), but got {got}")
-    dtype = np.result_type(*(X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)))
+    floats = [X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)]
+    dtype = np.result_type(np.float32, *floats)
     if R.dtype != dtype:
         R = R.astype(dtype)
     P, Q = np.asarray(P, dtype), np.asarray(Q, dtype)
@@ -502,37 +328,63 @@ def _fitting_matrices(*matrices):
 
 
 def _real_matrix(label, X):
+    """Return ``X`` as an array; a sparse or Dask ``R`` stays what it is."""
+    given = X
     if isinstance(X, np.ma.MaskedArray):
         raise TypeError(f"{label} must be a plain array, but got a masked one: see filled(np.nan)")
-    if not isinstance(getattr(X, "dtype", None), np.dtype):  # lists, data frames, tensors
+    if hasattr(X, "tocsr"):  # SciPy's sparse formats differ in what they can do
+        if label != "R":
+            raise TypeError(f"{label} must be dense, but got {type(X)}: use {label}.toarray()")
+        X = X.tocsr(copy=True)
+        X.sum_duplicates()
+    elif label != "R" or not hasattr(X, "rechunk"):  # as only Dask's arrays have
         try:
             X = np.asarray(X)
         except ValueError as error:
-            raise ValueError(f"{label} must be a matrix, but its rows differ in length") from error
-    X = X.tocsr() if hasattr(X, "tocsr") else X  # SciPy's sparse formats differ in what they can do
+            raise ValueError(f"{label} must be a matrix, but its rows make none") from error
     if X.dtype.kind not in "buif":
-        raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}")
+        hint = f": use {label}.to_numpy(float, na_value=np.nan)" * hasattr(given, "iloc")  # pandas
+        raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}{hint}")
     if len(X.shape) != 2 or 0 in X.shape:
         raise ValueError(f"{label} must be a matrix with rows and columns, but got shape {X.shape}")
     return X
 
 
-def _finite(R, P, Q):
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = np.asarray(R @ np.ones(R.shape[1], P.dtype))  # finite only if the whole row is
-    if not np.isfinite(sums).all():
-        row = np.argmin(np.isfinite(sums))
+@np.errstate(all="ignore")
+def _checked(R, P, Q, non_negative=False):
+    R, P, Q = _fitting_matrices(R, P, Q)
+    low, high = float(R.min()), float(R.max())
+    if not math.isfinite((high - low) * len(Q)):  # nor is it if an entry is NaN
+        row = np.argmin(np.isfinite(R @ np.ones(len(Q), P.dtype)))
         raise ValueError(f"R must be finite, but row {row} is not, or too large; NaN is for sgd")
+    if non_negative:
+        _refuse("P", P, P < 0, "be non-negative", "; start from rng.rand, for example")
+        _refuse("Q", Q, Q < 0, "be non-negative", "; start from rng.rand, for example")
+        if low < 0:
+            hint = "pass the faces before centring"
+            raise ValueError(f"R must be non-negative, not {low:.3g}: {hint}")
+    _refuse_extremes(max(-low, high), P, Q, non_negative)
     return R, P, Q
 
 
-def _non_negative(R, P, Q):
-    R, P, Q = _finite(R, P, Q)
-    _refuse("P", P, P < 0, "be non-negative", "; start from rng.rand, for example")
-    _refuse("Q", Q, Q < 0, "be non-negative", "; start from rng.rand, for example")
-    if (least := float(R.min())) < 0:
-        raise ValueError(f"R must be non-negative, not {least:.3g}: pass the faces before centring")
-    return R, P, Q
+@np.errstate(all="ignore")
+def _refuse_extremes(largest, P, Q, non_negative=False):
+    """Refuse a start whose step leaves the range of its type, by the largest entry of each."""
+    limits = np.finfo(P.dtype)
+    low, high = limits.minexp + 10, math.inf  # a gradient that overflows is noticed after the step
+    r, p, q = np.log2([largest, np.abs(P).max(), np.abs(Q).max()])
+    sizes = [max(r, p + q) + max(p, q)]
+    if non_negative:
+        high = limits.maxexp - math.log2(P.size * len(Q))  # there is room for sums
+        # The first step takes P to the size of R over that of Q, where it remains
+        sizes = [2 * q, p + 2 * q, r + q, 2 * r - q, 2 * (r - q)]
+        if limits.maxexp > 500:  # so that the squared error would leave the range as well
+            sizes.append(2 * r)
+    if not all(low < size < high for size in sizes if math.isfinite(size)):
+        raise ValueError(
+            f"R, P and Q must have products that {P.dtype} can hold, but got some too large or too "
+            "small: rescale R by a number, and P and Q by its root"
+        )
 
 
 def _refuse(label, X, bad, expected, hint=""):
@@ -541,10 +393,303 @@ def _refuse(label, X, bad, expected, hint=""):
         raise ValueError(f"{label} must {expected}, but {label}[{i}, {j}] is {X[i, j]:.3g}{hint}")
 
 
+def _rates(alpha, beta):
+    return _number("alpha", alpha, positive=True), _number("beta", beta)
+
+
 def _number(label, value, whole=False, positive=False):
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise TypeError(f"{label} must be a {'whole ' * whole}number, but got {value!r}")
-    if not 0 <= value < math.inf or (positive and value == 0):
+    if not 0 <= value <= sys.float_info.max or (positive and value == 0):
         bound = "greater than 0" if positive else "at least 0"
-        raise ValueError(f"{label} must be finite and {bound}, but got {value!r}")
+        raise ValueError(f"{label} must be finite and {bound}, but got {value!r:.50}")
     return int(value) if whole else float(value)  # NumPy's own would widen float32
+
+
+# Getting faces --------------------------------------
+OLIVETTI = "Olivetti faces"
+_URL = "https://ndownloader.figshare.com/files/5976027"
+_SHA256 = "e6b9b0fe62f642f64e4e6e584295133cd9aff7e5820c052fd52eb9ffea205c09"  # of data.tobytes()
+
+
+def fetch_faces(timeout=15.0):
+    """Return the Olivetti faces or, where they cannot be had, 100 others and a warning.
+
+    Tried in turn: scikit-learn's copy, a file ``olivettifaces.mat`` beside it, the download, and
+    what scikit-image ships of Labeled Faces in the Wild (Huang et al., 2007). Nothing that is there
+    already is overwritten or deleted. scikit-learn's copy is a pickle, which may run what somebody
+    wrote into it: here only its pixels are read, and checked. That scikit-learn's own function
+    runs it, wherever it comes from, stays scikit-learn's risk.
+
+    Parameters
+    ----------
+    timeout : float, default 15.0
+        Seconds to wait for the next byte of the download, more than 0; four times that for all.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``name``, ``images`` (400 or 100 squares of grey values in [0, 1]), ``data`` (one image a
+        row), ``target`` (who it is, or None) and ``DESCR``.
+    """
+    timeout = _number("timeout", timeout, positive=True)
+    folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
+    cache, file = folder / "olivetti_py3.pkz", folder / "olivettifaces.mat"
+    sources = {
+        f"reading {cache}": lambda: _from_cache(_content(cache)),
+        f"reading {file}": lambda: _from_mat(_content(file)),
+        "the download": lambda: _from_mat(_downloaded(timeout)),
+    }
+    troubles = []
+    for name, source in sources.items():
+        try:
+            pixels = source()
+            faces = _olivetti(pixels)
+        except FileNotFoundError:
+            continue
+        except Exception as error:
+            way_out = ", so move it away" * name.startswith("reading")
+            troubles.append(f"{name} failed ({type(error).__name__}: {error}){way_out}")
+            continue
+        troubles += _keep(pixels, cache)
+        if troubles:
+            text = "These are the Olivetti faces, but " + " and ".join(troubles)
+            warnings.warn(text, stacklevel=2)
+        return faces
+    warnings.warn(
+        f"The Olivetti faces cannot be had: {' and '.join(troubles)}. Instead there are 100 of "
+        "Labeled Faces in the Wild, which come with scikit-image: everything runs, but the numbers "
+        "differ from the text's. Try again later, or make the folder, if there is none, and save "
+        f"{_URL} as {file} and run this again",
+        stacklevel=2,
+    )
+    return _other_faces()
+
+
+def _content(path):
+    if os.path.lexists(path) and not path.is_file():  # a pipe, for example, might never end
+        raise OSError("it is not a file")
+    return path.read_bytes()
+
+
+def _from_cache(content):
+    """Take the pixels from joblib's pickle without running it: a full stop follows them."""
+    return np.frombuffer(zlib.decompress(content)[:-1][-400 * 4096 :], np.uint8)
+
+
+def _from_mat(content):
+    from scipy.io import loadmat
+
+    return loadmat(io.BytesIO(content))["faces"].T.copy()
+
+
+def _downloaded(timeout):
+    """Return the file's content; give up after so long a silence, or four times as long in all."""
+    start, content, told = time.monotonic(), b"", False
+    with urllib.request.urlopen(_URL, timeout=timeout) as response:
+        while part := response.read1(2**16):  # what has come, without waiting for more
+            content += part
+            seconds = time.monotonic() - start
+            if seconds > 4 * timeout:
+                raise TimeoutError(f"not complete after {4 * timeout:g} s")
+            if seconds > 1 and not told:
+                print(f"Downloading the Olivetti faces, for at most {4 * timeout:g} s")
+                told = True
+        size = int(response.headers.get("Content-Length", 0))
+    if len(content) < size:
+        raise OSError(f"got only {len(content)} out of {size} bytes")
+    return content
+
+
+def _olivetti(pixels):
+    """Return what scikit-learn makes of these pixels; refuse others."""
+    images = pixels.reshape(400, 64, 64).transpose(0, 2, 1).astype(np.float32)
+    images -= images.min()
+    images /= images.max()
+    if hashlib.sha256(images.tobytes()).hexdigest() != _SHA256:
+        raise ValueError("its content is not that of the Olivetti faces")
+    return _faces(OLIVETTI, images, np.arange(400) // 10)
+
+
+def _keep(pixels, cache):
+    """Put a copy where scikit-learn looks, unless something is there; return troubles."""
+    import joblib
+
+    try:
+        if not os.path.lexists(cache):
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:  # whole or not at all
+                (copy,) = joblib.dump(pixels, Path(scratch, "copy"), compress=6)
+                os.rename(copy, cache)
+    except OSError as error:
+        return [f"no copy could be kept in {cache.parent} ({error})"]
+    return []
+
+
+def _other_faces():
+    from skimage.data import lfw_subset
+
+    return _faces("Labeled Faces in the Wild", lfw_subset()[:100].astype(np.float32), None)
+
+
+def _faces(name, images, target):
+    from sklearn.utils import Bunch
+
+    data = images.reshape(len(images), -1)
+    about = f"{name}: {len(images)} photographs, {data.shape[1]} pixels each."
+    return Bunch(name=name, images=images, data=data, target=target, DESCR=about)
+
+
+# Looking --------------------------------------------
+_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito
+
+
+@contextlib.contextmanager
+def _plain_style():
+    """Draw by Matplotlib's own settings, whatever the user's are; larger letters are followed."""
+    import matplotlib.style
+
+    size = max(10, matplotlib.rcParams["font.size"])
+    with matplotlib.style.context(["default", {"font.size": size}]):
+        yield
+
+
+@_plain_style()
+def show_figure(figure, text):
+    """Show a figure of Matplotlib's; ``text`` is what it says, for whoever does not see it."""
+    from IPython import get_ipython
+    from IPython.display import display
+    from matplotlib.pyplot import close
+
+    file = io.BytesIO()
+    figure.savefig(file, dpi=200)  # twice what the page has, so that it is sharp
+    close(figure)
+    if get_ipython() is None:  # in a plain script
+        return print(text)
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
+    display(data, metadata={"image/png": dict(alt=text, width=width, height=height)}, raw=True)
+
+
+@_plain_style()
+def show_faces(rows, title, names=(), signed=False, each=False):
+    """Draw stacks of square images in a grid, one stack a row; NaN is drawn in orange.
+
+    Parameters
+    ----------
+    rows : dict of str to array_like, or array_like
+        Stacks of images, shape (n, m * m) or (n, m, m), or one image (m, m), at most 40 in a row;
+        the keys stand at the left.
+    title, names : str, sequence of str
+        What stands above the figure, and above each column.
+    signed, each : bool, default False
+        Whether blue is below zero and red above; whether each image has a scale of its own.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows = rows if isinstance(rows, dict) else {"": rows}
+    rows = {label: _images(label, stack) for label, stack in rows.items()}
+    n = max(map(len, rows.values()))
+    size = min(1.5, 8.2 / n)
+    figure = Figure((n * size + 0.8, len(rows) * size + 0.6), layout="constrained")
+    figure.suptitle(title)
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    axes = figure.subplots(len(rows), n, squeeze=False, subplot_kw=bare)
+    colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_COLOURS[4])
+    largest = max(np.nanmax(np.abs(images)) for images in rows.values())
+    said = [f"{title}: {', '.join(names)}." if names else f"{title}."]
+    for line, (label, images) in zip(axes, rows.items()):
+        line[0].set_ylabel(label)
+        for axis, image in zip(line, images):
+            top = np.nanmax(np.abs(image)) if each else largest
+            drawn = axis.imshow(image, colours, vmin=-top if signed else 0, vmax=top)
+        size = f"{len(images)} of {len(image)} x {len(image)} pixels"
+        low, high = np.nanmin(images), np.nanmax(images)
+        said.append(f"{label or 'Images'}: {size}, values {low:.2f} to {high:.2f}.")
+    for axis, name in zip(axes[0], names):
+        axis.set_title(name, fontsize="medium")
+    if signed and not each:
+        figure.colorbar(drawn, ax=axes, shrink=0.9, aspect=8 * len(rows), pad=0.01)
+    show_figure(figure, " ".join(said).replace("-0.00", "0.00"))
+
+
+def _images(label, stack):
+    """Return the images of a row, (n, m, m); a square matrix is one image."""
+    stack = np.asarray(stack, float)
+    *n, width = shape = stack.shape
+    m = math.isqrt(width)
+    if n == [width]:
+        stack = stack[None]
+    elif len(n) < 2 and m * m == width:
+        stack = stack.reshape(-1, m, m)
+    if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or len(stack) > 40 or stack.size < 4:
+        raise ValueError(
+            f"{label or 'rows'} must hold at most 40 images, (n, m * m), (n, m, m) or (m, m), "
+            f"but got shape {shape}: of basis images pass Q.T, of many images only some"
+        )
+    return stack
+
+
+@_plain_style()
+def show_curves(curves, title, xlabel, ylabel, **axis_settings):
+    """Draw curves and horizontal levels, named where they end if there is room, else in a legend.
+
+    Parameters
+    ----------
+    curves : dict of str to array_like, tuple of array_like, or float
+        The heights of a curve over 0, 1, 2, ..., or (places, heights), or the height of a level.
+    title, xlabel, ylabel, **axis_settings
+        For ``matplotlib.axes.Axes.set``, for example ``yscale="log"``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 3.2), layout="constrained")
+    axis = figure.subplots()
+    dashes = ["-", "--", "-.", ":", "-", "--"]
+    axis.set_prop_cycle(color=_COLOURS, linestyle=dashes, marker=list("osD^vP"))
+    said = [f"{title}: {ylabel} against {xlabel}."]
+    for label, curve in curves.items():
+        if np.ndim(curve) == 0:
+            axis.axhline(curve, color="black", linestyle=[":", "--"][len(said) % 2], label=label)
+            said.append(f"{label}: {_written(curve)}.")
+            continue
+        x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
+        count = len(x)
+        (line,) = axis.plot(x, y, label=label)
+        if count == 1:
+            line.set_linestyle("")
+        some = range(count)
+        if count >= 20:
+            line.set_marker("")
+            some = sorted({0, count // 100, count // 10, count - 1})
+        points = [f"{_written(y[i])} at {_written(x[i], 9)}" for i in some]
+        said.append(f"{label}: {', '.join(points)}.")
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
+    axis.grid(alpha=0.3)
+    for side in (axis.xaxis, axis.yaxis):
+        if side.get_scale() == "log":
+            side.set_major_formatter(lambda value, place: _written(value))
+    if axis.get_xscale() == "linear" and not np.any(axis.dataLim.intervalx % 1):
+        axis.locator_params(axis="x", integer=True)
+    _name_curves(figure, axis)
+    show_figure(figure, " ".join(said))
+
+
+def _written(number, digits=4):
+    """Write a number as prose does: to so many digits, and without a power of ten."""
+    return np.format_float_positional(float(f"{number:.{digits}g}"), trim="-")
+
+
+def _name_curves(figure, axis):
+    """Write each name at the right, if all curves end there and apart; else a legend beside."""
+    axis.get_xlim(), axis.get_ylim()  # brings the transforms up to date
+    ends = [line.get_transform().transform(line.get_xydata()[-1]) for line in axis.lines]
+    x, y = axis.transAxes.inverted().transform(ends).T  # from 0 to 1 in each direction
+    apart = np.min(np.diff(np.sort(y)), initial=1) > axis.title.get_fontsize() / 150
+    if apart and np.all(np.abs(x - 0.96) < 0.05) and np.all(np.abs(y - 0.5) < 0.5):
+        for line, height in zip(axis.lines, y):
+            name, colour = line.get_label(), line.get_color()
+            axis.text(1.01, height, name, color=colour, va="center", transform=axis.transAxes)
+    else:
+        figure.legend(handles=list(axis.lines), loc="outside right center", frameon=False)

@@ -5,6 +5,7 @@ entry of R that is NaN is not looked at. The name of a mistake is given only if 
 proves it: mostly that the formula with this mistake gives the answer's numbers on two problems.
 """
 
+import contextlib
 import functools
 import itertools
 import textwrap
@@ -381,10 +382,16 @@ def only_positive(R):
     return np.where(R > 0, R, np.nan)
 
 
-SPECIAL_DATA = {  # in an answer that is right otherwise
-    "the entries with R = 0 are skipped": lambda R: np.where(R != 0, R, np.nan),
-    "the absolute values of R are taken": np.abs,
-    "negative entries of R count as 0": lambda R: np.maximum(R, 0),
+SPECIAL_DATA = {  # notes on an answer that is right otherwise
+    "entries with R = 0 left out": (
+        "It leaves out the entries where R is 0.",
+        lambda R: np.where(R != 0, R, np.nan),
+    ),
+    "absolute values of R": ("It takes the absolute values of R, which are other data.", np.abs),
+    "negative entries of R": (
+        "It takes the negative entries of R for 0, which are other data.",
+        lambda R: np.maximum(R, 0),
+    ),
 }
 
 
@@ -418,12 +425,13 @@ SINGLE = [Problem(1, 1, 5, 3, (0.01, 0.3)), Problem(1, 1, 4, 3, (0.02, 0.2))]  #
 
 
 class Run(NamedTuple):
-    """What an answer made of P and Q in its first step."""
+    """What an answer made of P and Q in one step, or a few."""
 
     problem: Problem
     R: np.ndarray
     before: tuple
     after: tuple
+    steps: int
 
     def of(self, factor):
         return self.after["PQ".index(factor)]
@@ -446,9 +454,9 @@ class Reading(NamedTuple):
         return [factor for factor, found in zip("PQ", self.places) if found == place]
 
 
-def first_run(answer, problem):
+def run_of(answer, problem, steps=1):
     R, *before = start(problem)
-    return Run(problem, R, before, answer(R, *before, 1, *problem.numbers))
+    return Run(problem, R, before, answer(R, *before, steps, *problem.numbers), steps)
 
 
 def sight(order, factor, run):
@@ -488,7 +496,7 @@ def fitting(order, factor, runs):
 
 def read_first_step(answer):
     """Return the reading, of all orders, with the most that is right, then the most that is known."""
-    runs = [first_run(answer, problem) for problem in SMALL[answer.gradient]]
+    runs = [run_of(answer, problem) for problem in SMALL[answer.gradient]]
     readings = []
     for order in ORDERS if answer.gradient else ORDERS[:3]:
         places = tuple(fitting(order, factor, runs) for factor in "PQ")
@@ -502,8 +510,8 @@ def read_first_step(answer):
 def read_online(answer, runs):
     """Read the step for a single entry of R, and keep what holds for all entries in turn."""
     try:
-        single = [first_run(answer, problem) for problem in SINGLE]
-    except Settled:
+        single = [run_of(answer, problem) for problem in SINGLE]
+    except NoNumbers:
         return
     for order in ORDERS:
         places = tuple(fitting(order, factor, single) for factor in "PQ")
@@ -529,7 +537,7 @@ def shown(value, other):
 
 def difference(factor, before, yours, update, step):
     """Return a sentence on the first entry where much is missing, and three such entries."""
-    off = np.abs(yours - update)
+    off = np.nan_to_num(np.abs(yours - update), nan=np.inf)
     entries = np.argwhere(off >= 0.3 * off.max())[:3].tolist()
     places = []
     for i, k in entries:
@@ -605,29 +613,61 @@ def measure(order, factor, runs):
     return None, None
 
 
+class NoNumbers(Exception):
+    """An answer raised something."""
+
+
+class Experiment:
+    """An answer whose exceptions end only the experiment that meets them."""
+
+    def __init__(self, answer):
+        self.answer, self.gradient = answer, answer.gradient
+
+    def __call__(self, *arguments):
+        try:
+            return self.answer(*arguments)
+        except Settled as settled:
+            verdict = settled.args[0]
+            if verdict.kind != WRONG or verdict.label == "too slow":
+                raise
+            raise NoNumbers from settled
+
+
 def explain(answer, problems, label="not the update", finding=""):
     """Raise the reason why an answer is wrong; problems are those where it was seen.
 
     Where no name is proved, label and finding are what stands beside the numbers.
     """
-    first = first_run(answer, SMALL[answer.gradient][0])
-    if not near(answer(*start(first.problem), 1, *first.problem.numbers), first.after, 0):
+    answer = Experiment(answer)
+    try:
+        explain_by_first_step(answer, label, finding)
+    except NoNumbers:  # which it gives only where steps is larger, perhaps
+        explain_nearest(answer, run_of(answer, problems[0], problems[0].steps), label, finding)
+    reading = read_first_step(answer)
+    for problem in [*SMALL[answer.gradient], *problems]:
+        with contextlib.suppress(NoNumbers):
+            explain_later_steps(answer, problem, reading.label, label, finding)
+    raise wrong(label, what=f"A few steps are right, but many are not. {finding}".strip())
+
+
+def explain_by_first_step(answer, label, finding):
+    """Raise a reason, unless the first step is right."""
+    first = run_of(answer, SMALL[answer.gradient][0])
+    if not near(run_of(answer, first.problem).after, first.after, 0):
         explain_chance(answer, first)
         raise wrong(label, what=f"Two runs from the same start differ. {finding}".strip())
     explain_parts(answer)
     reading = read_first_step(answer)
-    if reading.places != (0, 0):
-        if 0 not in reading.places:
-            explain_other_data(answer, reading.runs)
-        if reading.places == (None, None) and not name_mistakes(reading):
-            explain_start(answer, first)
-            if answer.gradient:
-                explain_rows(answer)
-            explain_nearest(answer, reading.runs[0], label, finding)
-        explain_first_step(reading, label, finding)
-    for problem in [*SMALL[answer.gradient], *problems]:
-        explain_later_steps(answer, problem, reading.label, label, finding)
-    raise wrong(label, what=f"A few steps are right, but many are not. {finding}".strip())
+    if reading.places == (0, 0):
+        return
+    if 0 not in reading.places:
+        explain_other_data(answer, reading.runs)
+    if reading.places == (None, None) and not name_mistakes(reading):
+        for look in (explain_start, explain_rows):
+            with contextlib.suppress(NoNumbers):
+                look(answer, first)
+        explain_nearest(answer, first, label, finding)
+    explain_first_step(reading, label, finding)
 
 
 def explain_chance(answer, run):
@@ -683,30 +723,34 @@ def explain_other_data(answer, runs):
                 raise wrong("other data" if what else "entries with R <= 0 skipped", what=what)
 
 
-def explain_rows(answer):
+def explain_rows(answer, run):
     """See whether a single entry that fits keeps the rest of its row from being visited."""
+    if not run.problem.numbers:
+        return
     R, P, Q = start(Problem(1, 6, 2, 1, (0.01, 0.0)))
     moved = []
     for entry in (R[0, 0], P[0] @ Q[0]):
-        R[0, 0] = entry
-        new = answer(R, P, Q, 1, 0.01, 0.0)[1]
+        changed = np.hstack([[[entry]], R[:, 1:]])
+        new = answer(changed, P, Q, 1, 0.01, 0.0)[1]
         moved.append(np.any(new[1:] != Q[1:]))
     if moved == [True, False]:
         raise wrong("leaves the row")
 
 
 def explain_nearest(answer, run, fallback, finding):
-    """Compare the first step with the order that comes nearest to it."""
-    nearest, label = np.inf, None
-    for name in GRADIENT if answer.gradient else PLAIN:
-        step = STEPS[name](run.R, *run.before, *run.problem.numbers)
-        far = sum(np.abs(X - Y).max() / np.abs(Y).max() for X, Y in zip(run.after, step))
-        if label is None or far < nearest:
-            nearest, label, update = far, name, step
-    for factor, before, yours, right in zip("PQ", run.before, run.after, update):
+    """Compare with the order that comes nearest."""
+    updates = []
+    for order in GRADIENT if answer.gradient else PLAIN:
+        update = run.before
+        for _ in range(run.steps):
+            update = STEPS[order](run.R, *update, *run.problem.numbers)
+        far = [np.abs(X - Y).max() / np.abs(Y).max() for X, Y in zip(run.after, update)]
+        updates.append((np.nan_to_num(sum(far), nan=np.inf), len(updates), update))
+    when = "In the first step" if run.steps == 1 else f"In {run.steps} steps"
+    for factor, before, yours, right in zip("PQ", run.before, run.after, min(updates)[-1]):
         if not near([yours], [right], 1e-5):
-            numbers, places = difference(factor, before, yours, right, 1)
-            text = f"In the first step {numbers} {finding}".strip()
+            numbers, places = difference(factor, before, yours, right, run.steps)
+            text = f"{when} {numbers} {finding}".strip()
             raise Settled(Verdict(WRONG, fallback, text, places))
 
 
@@ -721,15 +765,21 @@ def explain_later_steps(answer, problem, order, label, finding):
             break
     else:
         return
-    right = {1: "", 2: "The first step is right. "}.get(
-        step, f"The first {step - 1} steps are right. "
-    )
-    when = f"{right}In step {step}"
-    first = error_of(R, *before)
+    when = {1: "In", 2: "The first step is right. In"}
+    when = when.get(step, f"The first {step - 1} steps are right. In") + f" step {step}"
     for name, data_of in LATER.items():
-        data = data_of(R, first, points[:-1])
+        data = data_of(R, error_of(R, *before), points[:-1])
         if near(points[-1], STEPS[order](data, *points[-2], *problem.numbers), 1e-5):
             raise wrong(name, when=when)
+    explain_length(points, update, when)
+    for factor, old, yours, right in zip("PQ", points[-2], points[-1], update):
+        if not near([yours], [right], 1e-5):
+            numbers, places = difference(factor, old, yours, right, step)
+            raise wrong(label, places, what=f"{when} {numbers} {finding}".strip())
+
+
+def explain_length(points, update, when):
+    """See whether the last step is the first one again, or longer or shorter than the update's."""
     moves = [[new - old for new, old in zip(*pair)] for pair in zip(points[1:], points)]
     if near(moves[-1], moves[0], 1e-5):
         raise wrong("same step again")
@@ -738,7 +788,3 @@ def explain_later_steps(answer, problem, order, label, finding):
     times = made @ asked / (asked @ asked)
     if np.abs(made - times * asked).max() < 1e-4 * np.abs(made).max():
         raise wrong("steps of another length", when=when, what=f"{times:.3g}")
-    for factor, old, yours, right in zip("PQ", points[-2], points[-1], update):
-        if not near([yours], [right], 1e-5):
-            numbers, places = difference(factor, old, yours, right, step)
-            raise wrong(label, places, what=f"{when} {numbers} {finding}".strip())

@@ -19,7 +19,7 @@ sys.path.insert(0, str(MARKING))
 
 from exercises import EXERCISES  # noqa: E402
 
-JUDGE = [MARKING / f"{name}.py" for name in ("exercises", "judge", "caller")]
+JUDGE = [MARKING / f"{name}.py" for name in ("exercises", "reasons", "judge", "caller")]
 VERDICT = """\
 # What your function does on a few small matrices: what is recognised, or what is wrong
 import caller

@@ -12,51 +12,72 @@ from pathlib import Path
 
 from notebooks import NOTEBOOK, figures, load, tags
 
-EXERCISES = {"exercise-1-answer": 8, "exercise-2-answer": 6}  # minutes
-TITLE, DEEPER, BREAK = "title", "deeper", "break"
+A_WORD = 1 / 180  # minutes, as all that follow
+A_FORMULA = 0.75
+A_PREDICTION = 1
+A_LINE = 4 / 60
+A_FIGURE = 2
+EXERCISES = {"exercise-1-answer": 8, "exercise-2-answer": 6}
+
+NO_WORDS = re.compile(
+    r"""<style>.*?</style>  # what is for printing only
+    | \$\$.*?\$\$           # a displayed formula
+    | \$.*?\$               # a formula in the text
+    | <.*?>                 # markup
+    | \]\(.*?\)             # an address""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
-def words(source):
+def words(text):
     """Count the words of a text: no formula, no markup, no address."""
-    text = re.sub(r"<style>.*?</style>", " ", source, flags=re.DOTALL)
-    text = re.sub(r"\$\$.*?\$\$|\$.*?\$|<.*?>|\]\(.*?\)", " ", text, flags=re.DOTALL)
+    text = NO_WORDS.sub(" ", text)
     return len(re.findall(r"\w[\w'.-]*", text))
 
 
 def minutes_of(cell):
-    if cell.cell_type == "markdown":
-        formulas = cell.source.count("$$") // 2
-        predictions = len(re.findall(r"^\*\*Predict\.\*\*", cell.source, flags=re.MULTILINE))
-        return words(cell.source) / 180 + 0.75 * formulas + predictions
-    lines = [line for line in cell.source.splitlines() if line.strip()]
-    if cell.id == "set-up" or cell.metadata.get("jupyter", {}).get("source_hidden"):
-        lines = []
-    return 2 * len(figures(cell.outputs)) + len(lines) * 4 / 60 + EXERCISES.get(cell.id, 0)
+    return minutes_of_text(cell) if cell.cell_type == "markdown" else minutes_of_code(cell)
 
 
-def part_of_each(cells):
-    """Return for each cell its part: "title", "part-1", ..., or "deeper"."""
-    part, parts = TITLE, []
-    for cell in cells:
-        if re.fullmatch(r"part-\d+", cell.id):
-            part = cell.id
-        parts.append(DEEPER if DEEPER in tags(cell) else part)
-    return parts
+def minutes_of_text(cell):
+    formulas = cell.source.count("$$") // 2
+    predictions = re.findall(r"^\*\*Predict\.\*\*", cell.source, flags=re.MULTILINE)
+    total = A_WORD * words(cell.source)
+    total += A_FORMULA * formulas
+    total += A_PREDICTION * len(predictions)
+    return total
+
+
+def minutes_of_code(cell):
+    total = A_FIGURE * len(figures(cell.outputs))
+    total += EXERCISES.get(cell.id, 0)
+    folded = cell.metadata.get("jupyter", {}).get("source_hidden")
+    if cell.id != "set-up" and not folded:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        total += A_LINE * len(lines)
+    return total
 
 
 def minutes(cells):
-    """Return the minutes of each part, in the notebook's order."""
+    """Return the minutes of each part: "title", "part-1", ..., "deeper"."""
     total = {}
-    for part, cell in zip(part_of_each(cells), cells):
-        total[part] = total.get(part, 0) + minutes_of(cell)
+    part = "title"
+    for cell in cells:
+        if re.fullmatch(r"part-\d+", cell.id):
+            part = cell.id
+        place = "deeper" if "deeper" in tags(cell) else part
+        total[place] = total.get(place, 0) + minutes_of(cell)
     return total
 
 
 def sittings(cells):
     """Return the minutes of the core before and after the cell ``break``."""
-    core = [cell for cell in cells if DEEPER not in tags(cell)]
-    (pause,) = (index for index, cell in enumerate(core) if cell.id == BREAK)
-    return [sum(map(minutes_of, half)) for half in (core[:pause], core[pause:])]
+    core = [cell for cell in cells if "deeper" not in tags(cell)]
+    ids = [cell.id for cell in core]
+    pause = ids.index("break")
+    first = sum(minutes_of(cell) for cell in core[:pause])
+    second = sum(minutes_of(cell) for cell in core[pause:])
+    return first, second
 
 
 def printed(cells):
@@ -64,30 +85,33 @@ def printed(cells):
 
     A row is ``| 1. The faces | 6 | ... |``, and ``| Going deeper | +40 | ... |`` the last one.
     """
-    (title,) = (cell.source for cell in cells if cell.id == TITLE)
+    title = next(cell.source for cell in cells if cell.id == "title")
     return re.findall(r"^\|[^|]*\| *(\+?\d+) *\|", title, flags=re.MULTILINE)
 
 
 def to_print(cells):
     """Return what the title's table has to print."""
     total = minutes(cells)
-    core = [f"{value:.0f}" for part, value in total.items() if part not in (TITLE, DEEPER)]
-    return [*core, f"+{total[DEEPER]:.0f}"]
+    deeper = total.pop("deeper")
+    del total["title"]
+    return [f"{value:.0f}" for value in total.values()] + [f"+{deeper:.0f}"]
 
 
 def main():
-    parser = argparse.ArgumentParser(description="How long the notebook takes.")
-    parser.add_argument("file", nargs="?", type=Path, default=NOTEBOOK)
+    parser = argparse.ArgumentParser(description="Count how long the notebook takes.")
+    where = "a notebook (default: the reference)"
+    parser.add_argument("file", nargs="?", type=Path, default=NOTEBOOK, help=where)
     cells = load(parser.parse_args().file).cells
-    for part, value in minutes(cells).items():
+    total = minutes(cells)
+    for part, value in total.items():
         print(f"{part:10} {value:5.1f}")
-    core = sum(minutes([cell for cell in cells if DEEPER not in tags(cell)]).values())
+    core = sum(total.values()) - total.get("deeper", 0)
     print(f"{'core':10} {core:5.1f}")
-    if any(cell.id == BREAK for cell in cells):
+    if any(cell.id == "break" for cell in cells):
         first, second = sittings(cells)
         print(f"{'sittings':10} {first:5.1f} {second:5.1f}")
-    if printed(cells) != to_print(cells):
-        print(f"the title prints {printed(cells)}, to print: {to_print(cells)}")
+    if "deeper" in total and printed(cells) != to_print(cells):
+        print("the title prints", *printed(cells), "instead of", *to_print(cells))
 
 
 if __name__ == "__main__":

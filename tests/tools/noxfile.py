@@ -48,6 +48,11 @@ nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["unconnected", "slow", "browser", "benchmark", "oldest", "colab", "newest"]
 
 
+def install(session, *pins):
+    session.chdir(ROOT)
+    session.install("-r", "tests/requirements.txt", *pins)
+
+
 def run_pytest(session, *arguments, **options):
     session.chdir(ROOT)
     session.run("python", "-m", "pytest", *arguments, *session.posargs, **options)
@@ -89,7 +94,7 @@ def benchmark(session):
 
 @nox.session(python="3.10")
 def oldest(session):
-    session.install("-r", "tests/requirements.txt", *BOUNDS)
+    install(session, *BOUNDS)
     run_pytest(session)
 
 
@@ -102,19 +107,19 @@ def oldest(session):
     ],
 )
 def colab(session, numpy):
-    session.install("-r", "tests/requirements.txt", f"numpy=={numpy}", *COLAB)
+    install(session, f"numpy=={numpy}", *COLAB)
     run_pytest(session, *LESSON)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def newest(session):
-    session.install("-r", "tests/requirements.txt")
+    install(session)
     run_pytest(session)
 
 
 @nox.session
 def blas(session):
-    session.install("-r", "tests/requirements.txt")
+    install(session)
     for kernel in ("Nehalem", "Sandybridge", "Haswell"):
         for threads in ("1", "2"):
             env = {"OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads}
@@ -123,7 +128,6 @@ def blas(session):
 
 @nox.session
 def mutants(session):
-    session.chdir(ROOT)
-    session.install("-r", "tests/requirements.txt", "mutmut>=3.8")
+    install(session, "mutmut>=3.8")
     session.run("mutmut", "run", "--max-children", "2")
     session.run("mutmut", "results")

@@ -355,7 +355,7 @@ def _checked(R, P, Q, non_negative=False):
     R, P, Q = _fitting_matrices(R, P, Q)
     low, high = float(R.min()), float(R.max())
     if not math.isfinite((high - low) * len(Q)):  # nor is it if an entry is NaN
-        row = np.argmin(np.isfinite(R @ np.ones(len(Q), P.dtype)))
+        row = np.argmin(np.isfinite(np.asarray(R @ np.ones(len(Q), P.dtype))))
         raise ValueError(f"R must be finite, but row {row} is not, or too large; NaN is for sgd")
     if non_negative:
         _refuse("P", P, P < 0, "be non-negative", "; start from rng.rand, for example")
@@ -677,8 +677,11 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
 
 
 def _written(number, digits=4):
-    """Write a number as prose does: to so many digits, and without a power of ten."""
-    return np.format_float_positional(float(f"{number:.{digits}g}"), trim="-")
+    """Write a number as prose does: to so many digits, and mostly without a power of ten."""
+    text = f"{number:.{digits}g}"
+    if not abs(number) < 1e9:
+        return text
+    return np.format_float_positional(float(text), trim="-")
 
 
 def _name_curves(figure, axis):

@@ -616,7 +616,7 @@ def show_faces(rows, title, names=(), signed=False, each=False):
 
 def _images(label, stack):
     """Return the images of a row, (n, m, m); a square matrix is one image."""
-    stack = np.asarray(stack, float)
+    stack = np.atleast_1d(np.asarray(stack, float))
     *n, width = shape = stack.shape
     m = math.isqrt(width)
     if n == [width]:

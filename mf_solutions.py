@@ -337,7 +337,7 @@ def _real_matrix(label, X):
             raise TypeError(f"{label} must be dense, but got {type(X)}: use {label}.toarray()")
         X = X.tocsr(copy=True)
         X.sum_duplicates()
-    elif label != "R" or not hasattr(X, "rechunk"):  # as only Dask's arrays have
+    elif label != "R" or not hasattr(X, "map_overlap"):  # as only Dask's arrays have
         try:
             X = np.asarray(X)
         except ValueError as error:

@@ -269,7 +269,7 @@ def test_a_memory_map_gives_what_an_array_gives(kernel, tmp_path):
 class OnlyProducts:
     """R @ Q and R.T @ P, the smallest and the largest entry, and nothing else."""
 
-    rechunk = None  # a sign that this, as a Dask array, is not to be put together
+    map_overlap = None  # a sign that this, as a Dask array, is not to be put together
 
     def __init__(self, X):
         self._X, self.shape, self.dtype, self.min, self.max = X, X.shape, X.dtype, X.min, X.max

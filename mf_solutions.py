@@ -266,11 +266,13 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
 
 def hals_step(R, P, Q, inner, beyond=0):
     """One step of :func:`hals`, unchecked; also returns its error above ``sum(R**2)``."""
-    P_new = hals_sweeps(P, np.asarray(R @ Q), Q.T @ Q, inner)
+    RQ, QtQ = np.asarray(R @ Q), Q.T @ Q
+    P_new = hals_sweeps(P, RQ, QtQ, inner)
     P = np.maximum(P_new + beyond * (P_new - P), 0)
     RtP, PtP = np.asarray(R.T @ P), P.T @ P
     Q = hals_sweeps(Q, RtP, PtP, inner)
-    return P, Q, _error_above_data(RtP, PtP, Q)
+    error = _error_above_data(RtP, PtP, Q)
+    return P, Q, error
 
 
 def hals_sweeps(P, RQ, QtQ, inner):

@@ -79,20 +79,23 @@ class ErrorLog:
 
 
 def _squares(R, P, Q):
-    E = P @ Q.T
-    np.subtract(R, E, out=E)
+    E = R - P @ Q.T
     E[np.isnan(E)] = 0  # not observed
     return float(np.vdot(E, E))
 
 
 def _multiplied_out(R, P, Q):
     squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
-    return max(0.0, float(squares.sum()) + _error_above_data(np.asarray(R.T @ P), P.T @ P, Q))
+    RtP = np.asarray(R.T @ P)
+    above = _error_above_data(RtP, P.T @ P, Q)
+    return max(0.0, float(squares.sum()) + above)
 
 
 def _error_above_data(RtP, PtP, Q):
     """Return ``sum(E**2) - sum(R**2)``: below 0 as soon as ``P @ Q.T`` is of any use."""
-    return float(np.sum((Q @ PtP - 2 * RtP) * Q.astype(float)))
+    wide = Q.astype(float)
+    terms = Q @ PtP - 2 * RtP
+    return float(np.sum(terms * wide))
 
 
 # Full-batch gradient descent ------------------------
@@ -112,7 +115,7 @@ def gradient_descent(R, P, Q, steps, alpha, beta, callback=None):
 def gradient_step(R, P, Q, alpha, beta):
     """One step of :func:`gradient_descent`, unchecked."""
     keep = 1 - alpha * beta
-    EQ = np.asarray(R @ Q) - P @ (Q.T @ Q)  # E Q, but E itself is never formed
+    EQ = np.asarray(R @ Q) - P @ (Q.T @ Q)  # E Q = R Q - P Q^T Q, but E itself is never formed
     P_new = keep * P + 2 * alpha * EQ
     EtP = np.asarray(R.T @ P_new) - Q @ (P.T @ P_new)  # the same E: it still holds the old P
     Q_new = keep * Q + 2 * alpha * EtP
@@ -162,8 +165,9 @@ def waves(R, rate):
         R = np.vstack([R, np.full_like(R, np.nan)])
     N, M = R.shape
     t, i = np.ogrid[: N + M - 1, :N]
-    inside = (t >= i) & (t - i < M)
-    values = np.where(inside, R[i, np.clip(t - i, 0, M - 1)], 0)
+    j = t - i
+    inside = (j >= 0) & (j < M)
+    values = np.where(inside, R[i, np.clip(j, 0, M - 1)], 0)
     rates = np.where(inside & ~np.isnan(values), rate, 0)
     return values, rates.astype(R.dtype)
 
@@ -262,11 +266,13 @@ def hals(R, P, Q, steps, inner=4, tol=0.0, callback=None, extrapolate=True):
 
 def hals_step(R, P, Q, inner, beyond=0):
     """One step of :func:`hals`, unchecked; also returns its error above ``sum(R**2)``."""
-    P_new = hals_sweeps(P, np.asarray(R @ Q), Q.T @ Q, inner)
+    RQ, QtQ = np.asarray(R @ Q), Q.T @ Q
+    P_new = hals_sweeps(P, RQ, QtQ, inner)
     P = np.maximum(P_new + beyond * (P_new - P), 0)
     RtP, PtP = np.asarray(R.T @ P), P.T @ P
     Q = hals_sweeps(Q, RtP, PtP, inner)
-    return P, Q, _error_above_data(RtP, PtP, Q)
+    error = _error_above_data(RtP, PtP, Q)
+    return P, Q, error
 
 
 def hals_sweeps(P, RQ, QtQ, inner):
@@ -337,7 +343,7 @@ def _real_matrix(label, X):
             raise TypeError(f"{label} must be dense, but got {type(X)}: use {label}.toarray()")
         X = X.tocsr(copy=True)
         X.sum_duplicates()
-    elif label != "R" or not hasattr(X, "rechunk"):  # as only Dask's arrays have
+    elif label != "R" or not hasattr(X, "map_overlap"):  # as only Dask's arrays have
         try:
             X = np.asarray(X)
         except ValueError as error:
@@ -355,7 +361,7 @@ def _checked(R, P, Q, non_negative=False):
     R, P, Q = _fitting_matrices(R, P, Q)
     low, high = float(R.min()), float(R.max())
     if not math.isfinite((high - low) * len(Q)):  # nor is it if an entry is NaN
-        row = np.argmin(np.isfinite(R @ np.ones(len(Q), P.dtype)))
+        row = np.argmin(np.isfinite(np.asarray(R @ np.ones(len(Q), P.dtype))))
         raise ValueError(f"R must be finite, but row {row} is not, or too large; NaN is for sgd")
     if non_negative:
         _refuse("P", P, P < 0, "be non-negative", "; start from rng.rand, for example")
@@ -451,19 +457,23 @@ def fetch_faces(timeout=15.0):
             way_out = ", so move it away" * name.startswith("reading")
             troubles.append(f"{name} failed ({type(error).__name__}: {error}){way_out}")
             continue
-        troubles += _keep(pixels, cache)
-        if troubles:
-            text = "These are the Olivetti faces, but " + " and ".join(troubles)
-            warnings.warn(text, stacklevel=2)
-        return faces
-    warnings.warn(
-        f"The Olivetti faces cannot be had: {' and '.join(troubles)}. Instead there are 100 of "
-        "Labeled Faces in the Wild, which come with scikit-image: everything runs, but the numbers "
-        "differ from the text's. Try again later, or make the folder, if there is none, and save "
-        f"{_URL} as {file} and run this again",
-        stacklevel=2,
-    )
-    return _other_faces()
+        try:
+            _keep(pixels, cache)
+        except OSError as error:
+            troubles.append(f"no copy could be kept in {folder} ({error})")
+        text = f"These are the Olivetti faces, but {' and '.join(troubles)}"
+        break
+    else:
+        faces = _other_faces()
+        text = (
+            f"The Olivetti faces cannot be had: {' and '.join(troubles)}. Instead there are 100 of "
+            "Labeled Faces in the Wild, which come with scikit-image: everything runs, but the "
+            "numbers differ from the text's. Try again later, or make the folder, if there is "
+            f"none, and save {_URL} as {file} and run this again"
+        )
+    if troubles:
+        warnings.warn(text, stacklevel=2)
+    return faces
 
 
 def _content(path):
@@ -474,7 +484,8 @@ def _content(path):
 
 def _from_cache(content):
     """Take the pixels from joblib's pickle without running it: a full stop follows them."""
-    return np.frombuffer(zlib.decompress(content)[:-1][-400 * 4096 :], np.uint8)
+    array = zlib.decompress(content)[:-1]
+    return np.frombuffer(array[-400 * 4096 :], np.uint8)
 
 
 def _from_mat(content):
@@ -512,18 +523,14 @@ def _olivetti(pixels):
 
 
 def _keep(pixels, cache):
-    """Put a copy where scikit-learn looks, unless something is there; return troubles."""
+    """Put a copy where scikit-learn looks, unless something is there; whole or not at all."""
     import joblib
 
-    try:
-        if not os.path.lexists(cache):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:  # whole or not at all
-                (copy,) = joblib.dump(pixels, Path(scratch, "copy"), compress=6)
-                os.rename(copy, cache)
-    except OSError as error:
-        return [f"no copy could be kept in {cache.parent} ({error})"]
-    return []
+    if not os.path.lexists(cache):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
+            (copy,) = joblib.dump(pixels, Path(scratch, "copy"), compress=6)
+            os.rename(copy, cache)
 
 
 def _other_faces():
@@ -603,7 +610,8 @@ def show_faces(rows, title, names=(), signed=False, each=False):
         line[0].set_ylabel(label)
         for axis, image in zip(line, images):
             top = np.nanmax(np.abs(image)) if each else largest
-            drawn = axis.imshow(image, colours, vmin=-top if signed else 0, vmax=top)
+            bottom = -top if signed else 0
+            drawn = axis.imshow(image, colours, vmin=bottom, vmax=top)
         size = f"{len(images)} of {len(image)} x {len(image)} pixels"
         low, high = np.nanmin(images), np.nanmax(images)
         said.append(f"{label or 'Images'}: {size}, values {low:.2f} to {high:.2f}.")
@@ -616,14 +624,15 @@ def show_faces(rows, title, names=(), signed=False, each=False):
 
 def _images(label, stack):
     """Return the images of a row, (n, m, m); a square matrix is one image."""
-    stack = np.asarray(stack, float)
+    stack = np.atleast_1d(np.asarray(stack, float))
     *n, width = shape = stack.shape
     m = math.isqrt(width)
     if n == [width]:
         stack = stack[None]
     elif len(n) < 2 and m * m == width:
         stack = stack.reshape(-1, m, m)
-    if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or len(stack) > 40 or stack.size < 4:
+    *n, height, width = stack.shape if stack.ndim == 3 else (0, 0, 1)
+    if height != width or width == 1 or not 0 < n[0] <= 40:
         raise ValueError(
             f"{label or 'rows'} must hold at most 40 images, (n, m * m), (n, m, m) or (m, m), "
             f"but got shape {shape}: of basis images pass Q.T, of many images only some"
@@ -677,19 +686,26 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
 
 
 def _written(number, digits=4):
-    """Write a number as prose does: to so many digits, and without a power of ten."""
-    return np.format_float_positional(float(f"{number:.{digits}g}"), trim="-")
+    """Write a number as prose does: to so many digits, and mostly without a power of ten."""
+    text = f"{number:.{digits}g}"
+    if not abs(number) < 1e9:
+        return text
+    return np.format_float_positional(float(text), trim="-")
 
 
 def _name_curves(figure, axis):
     """Write each name at the right, if all curves end there and apart; else a legend beside."""
     axis.get_xlim(), axis.get_ylim()  # brings the transforms up to date
-    ends = [line.get_transform().transform(line.get_xydata()[-1]) for line in axis.lines]
-    x, y = axis.transAxes.inverted().transform(ends).T  # from 0 to 1 in each direction
-    apart = np.min(np.diff(np.sort(y)), initial=1) > axis.title.get_fontsize() / 150
-    if apart and np.all(np.abs(x - 0.96) < 0.05) and np.all(np.abs(y - 0.5) < 0.5):
+    ends = []  # in the axes, from 0 to 1 in each direction
+    for line in axis.lines:
+        pixels = line.get_transform().transform(line.get_xydata()[-1])
+        ends.append(axis.transAxes.inverted().transform(pixels))
+    x, y = np.transpose(ends)
+    letter = axis.title.get_fontsize() / 150
+    apart = np.min(np.diff(np.sort(y)), initial=1) > letter
+    if apart and x.min() > 0.9 and x.max() < 1.01 and y.min() >= 0 and y.max() <= 1:
         for line, height in zip(axis.lines, y):
-            name, colour = line.get_label(), line.get_color()
-            axis.text(1.01, height, name, color=colour, va="center", transform=axis.transAxes)
+            text = axis.text(1.01, height, line.get_label(), color=line.get_color())
+            text.set(verticalalignment="center", transform=axis.transAxes)
     else:
         figure.legend(handles=list(axis.lines), loc="outside right center", frameon=False)

@@ -20,16 +20,15 @@ from pathlib import Path
 import numba
 import numpy as np
 import sklearn
-from sklearn.decomposition import NMF
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_info
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
+
+import oracles  # noqa: E402
+from oracles import problem  # noqa: E402
 
 import mf_solutions as mf  # noqa: E402
-
-warnings.simplefilter("ignore", ConvergenceWarning)
 
 ALPHA, BETA = 1e-5, 0.02
 SEEDS = 1, 2, 3, 4, 5
@@ -65,40 +64,8 @@ step reads and computes is at the top of `mf_solutions.py`.
 """
 
 
-# What the functions are measured against
-
-
-def plain_epoch(R, P, Q, alpha, beta):
-    """The online updates as the equations have them, one number at a time; numba compiles it."""
-    P, Q = P.copy(), Q.copy()
-    K = P.shape[1]
-    for i in range(len(P)):
-        for j in range(len(Q)):
-            estimate = 0.0
-            for k in range(K):
-                estimate += P[i, k] * Q[j, k]
-            e = R[i, j] - estimate
-            for k in range(K):
-                p, q = P[i, k], Q[j, k]
-                P[i, k] = p + alpha * (2 * e * q - beta * p)
-                Q[j, k] = q + alpha * (2 * e * p - beta * q)
-    return P, Q
-
-
-def textbook_step(R, P, Q, alpha, beta):
-    E = R - P @ Q.T
-    P = P + alpha * (2 * E @ Q - beta * P)
-    Q = Q + alpha * (2 * E.T @ P - beta * Q)
-    return P, Q
-
-
-def scikit_learn(R, P, Q, **options):
-    model = NMF(P.shape[1], init="custom", **options)
-    W = model.fit_transform(R, W=P.copy(), H=Q.T.copy())
-    return W, model.components_.T
-
-
 def two_products(R, P, Q):
+    """The least that a step has to compute."""
     return R @ Q, R.T @ P
 
 
@@ -110,8 +77,12 @@ def alternate(rounds, *functions):
 
     Returns the seconds of a call, one row a function; each value is a mean over 20 ms or more.
     """
-    loops = [max(1, round(0.02 / seconds(function, 1))) for function in functions]
-    return np.array([list(map(seconds, functions, loops)) for _ in range(rounds)]).T
+    loops = []
+    for function in functions:
+        once = seconds(function, 1)
+        loops.append(max(1, round(0.02 / once)))
+    times = [list(map(seconds, functions, loops)) for _ in range(rounds)]
+    return np.transpose(times)
 
 
 def seconds(function, loops):
@@ -125,16 +96,21 @@ def in_ms(times):
     return f"{1e3 * np.median(times):.3g} ms"
 
 
-def judged(values, at_least=None, at_most=None):
+def judged(values, at_least=0, at_most=np.inf):
     """Return the median, the range if there is one, and whether it is what was wanted."""
-    middle, text = np.median(values), f"{np.median(values):.2f} x"
+    middle = np.median(values)
+    text = f"{middle:.2f} x"
     if np.size(values) > 1:
         text += f" [{np.min(values):.2f}, {np.max(values):.2f}]"
+    wanted = []
     if at_least:
-        return f"{text} (>= {at_least:.3g}{'' if middle >= at_least else ': **missed**'})"
-    if at_most:
-        return f"{text} (<= {at_most:.3g}{'' if middle <= at_most else ': **missed**'})"
-    return text
+        wanted.append(f">= {at_least:.3g}")
+    if at_most < np.inf:
+        wanted.append(f"<= {at_most:.3g}")
+    if not wanted:
+        return text
+    missed = "" if at_least <= middle <= at_most else ": **missed**"
+    return f"{text} ({wanted[0]}{missed})"
 
 
 class Page:
@@ -154,21 +130,18 @@ class Page:
         self.line(*cells)
         self.line(*["---"] * len(cells))
 
-    def row(self, work, ours, against, theirs, faster=None, steps=(1, 1), at=None, limit=None):
+    def row(self, work, ours, against, theirs, wanted=0, steps=(1, 1), at=None, limit=np.inf):
         """Time ours and theirs, each so many steps, and the two products at these matrices."""
-        products = partial(two_products, *at) if at else theirs
-        a, b, least = alternate(self.rounds, ours, theirs, products)
-        a, b = a / steps[0], b / steps[1]
-        over = judged(a / least, at_most=limit) if at else ""
-        self.line(work, in_ms(a), over, against, in_ms(b), judged(b / a, faster))
+        least = partial(two_products, *at) if at else theirs
+        our_time, their_time, least_time = alternate(self.rounds, ours, theirs, least)
+        our_time /= steps[0]
+        their_time /= steps[1]
+        over = judged(our_time / least_time, at_most=limit) if at else ""
+        faster = judged(their_time / our_time, wanted)
+        self.line(work, in_ms(our_time), over, against, in_ms(their_time), faster)
 
 
 # The rows
-
-
-def problem(N, M, K):
-    rng = np.random.RandomState(0)
-    return [rng.rand(*shape) for shape in ((N, M), (N, K), (M, K))]
 
 
 def size(R, P):
@@ -180,13 +153,13 @@ def sgd_rows(page, small, large):
         return partial(mf.sgd, R, P, Q, number, ALPHA, BETA)
 
     R, P, Q = problem(*small)
-    loop = partial(plain_epoch, R, P, Q, ALPHA, BETA)
+    loop = partial(oracles.plain_epoch, R, P, Q, ALPHA, BETA)
     work = f"`sgd`, an epoch of ten, {size(R, P)}"
     page.row(work, epochs(10, R, P, Q), "the loop in Python", loop, 30, steps=(10, 1))
 
     R, P, Q = problem(*large)
     one, work = epochs(1, R, P, Q), f"`sgd`, an epoch, {size(R, P)}"
-    compiled = partial(numba.njit(plain_epoch), R, P, Q, ALPHA, BETA)
+    compiled = partial(numba.njit(oracles.plain_epoch), R, P, Q, ALPHA, BETA)
     page.row(work, one, "the loop in numba", compiled, 1 / 5)
     half = np.where(np.random.RandomState(5).rand(*R.shape) < 0.5, np.nan, R)
     page.row(f"{work}, half missing", epochs(1, half, P, Q), "nothing missing", one, 1 / 1.2)
@@ -197,46 +170,67 @@ def gradient_rows(page, shape, **wanted):
     R = (R - R.mean()).astype(np.float32)  # float32 data and float64 factors, as in the notebook
     converted = R.astype(float)  # which gradient_descent does once
     ours = partial(mf.gradient_step, converted, P, Q, ALPHA, BETA)
+    wanted["at"] = converted, P, Q
     for data in (R, converted):
         work = f"`gradient_descent`, a step, {size(R, P)}, {data.dtype}"
-        theirs = partial(textbook_step, data, P, Q, ALPHA, BETA)
-        page.row(work, ours, "the textbook's three lines", theirs, at=(converted, P, Q), **wanted)
+        theirs = partial(oracles.textbook_step, data, P, Q, ALPHA, BETA)
+        page.row(work, ours, "the textbook's three lines", theirs, **wanted)
+
+
+def log_row(page, shape, steps):
+    """The same with and without a log: what it costs to know the error of each step."""
+    R, P, Q = problem(*shape)
+    plain = partial(mf.gradient_descent, R, P, Q, steps, ALPHA, BETA)
+    log = mf.ErrorLog(R, P, Q)
+    work = f"`gradient_descent` with `ErrorLog`, a step of {steps}, {size(R, P)}"
+    page.row(work, partial(plain, log), "without", plain, steps=(steps, steps))
 
 
 def multiplicative_row(page, shape, steps, **wanted):
     R, P, Q = problem(*shape)
     ours = partial(mf.multiplicative_update, R, P, Q, steps)
-    theirs = partial(scikit_learn, R, P, Q, solver="mu", tol=0, max_iter=steps)
+    options = {"solver": "mu", "tol": 0, "max_iter": steps}
+    theirs = partial(oracles.scikit_learn, R, P, Q, **options)
     work = f"`multiplicative_update`, a step of {steps}, {size(R, P)}"
     wanted |= {"steps": (steps, steps), "at": (R, P, Q)}
     page.row(work, ours, 'scikit-learn\'s `"mu"`', theirs, **wanted)
 
 
-def hals_row(page, name, shape, median=None, worst=None, limit=None):
-    R = problem(*shape)[0] if name == "uniform" else faces(*shape[:2])
-    work = f"{name}, {shape[0]} x {shape[1]}, K = {shape[2]}"
+def hals_row(page, name, shape, median=0, worst=0, limit=np.inf):
+    N, M, K = shape
+    R = problem(N, M, K)[0] if name == "uniform" else faces(N, M)
+    work = f"{name}, {N} x {M}, K = {K}"
     if R is None:
-        return page.line(work, *[""] * 6, "the Olivetti faces are not here")
-    runs = [hals_run(R, shape[2], np.random.RandomState(seed), page.rounds) for seed in SEEDS]
+        page.line(work, *[""] * 6, "the Olivetti faces are not here")
+        return
+    runs = []
+    for seed in SEEDS:
+        rng = np.random.RandomState(seed)
+        runs.append(hals_run(R, rng.rand(N, K), rng.rand(M, K), page.rounds))
     steps, iterations, over, to_the_same, whole = zip(*runs)
     page.line(
-        *(work, ", ".join(map(str, steps)), judged(over, at_most=limit)),
-        *(", ".join(map(str, iterations)), judged(to_the_same), judged(min(to_the_same))),
-        *(judged(whole, median), judged(min(whole), worst)),
+        work,
+        ", ".join(map(str, steps)),
+        judged(over, at_most=limit),
+        ", ".join(map(str, iterations)),
+        judged(to_the_same),
+        judged(min(to_the_same)),
+        judged(whole, median),
+        judged(min(whole), worst),
     )
 
 
-def hals_run(R, K, rng, rounds):
+def hals_run(R, P, Q, rounds):
     """Return the steps to the error wanted, those of ``cd``, and three ratios of times."""
-    P, Q = (rng.rand(length, K) for length in R.shape)
-    cd = partial(scikit_learn, R, solver="cd")
-    target = 1.01 * mf.squared_error(R, *cd(P, Q))
+    cd = partial(oracles.scikit_learn, R, solver="cd")
+    target = 1.01 * mf.squared_error(R, *cd(P, Q)[:2])
     log = mf.ErrorLog(R, P, Q)
     mf.hals(R, P, Q, 100, callback=log)
     steps = next(step for step, error in enumerate(log.errors) if error <= target)
     factors, iterations = (P, Q), 0
     while mf.squared_error(R, *factors) > target:
-        factors, iterations = cd(*factors, tol=0, max_iter=1), iterations + 1
+        *factors, _ = cd(*factors, tol=0, max_iter=1)
+        iterations += 1
     ours, to_the_same, whole, products = alternate(
         rounds if R.size < 1e5 else min(rounds, 3),  # the large ones take seconds
         partial(mf.hals, R, P, Q, steps),
@@ -271,7 +265,8 @@ def growth(page, shapes, folder):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    entries, cost = [N * M for N, M, _ in shapes], []
+    entries = [N * M for N, M, _ in shapes]
+    cost = []
     for shape in shapes:
         R, P, Q = problem(*shape)
         functions = {
@@ -281,13 +276,15 @@ def growth(page, shapes, folder):
             "hals": partial(mf.hals_step, R, P, Q, 4, 0.5),
             "the two products alone": partial(two_products, R, P, Q),
         }
-        cost.append(np.median(alternate(min(page.rounds, 5), *functions.values()), axis=1))
+        times = alternate(min(page.rounds, 5), *functions.values())
+        cost.append(np.median(times, axis=1))
     slopes = np.polyfit(np.log(entries), np.log(cost), 1)[0]
     texts = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(functions, slopes))
     page.say(FIGURE.format(K=shapes[0][2], first=entries[0], last=entries[-1], slopes=texts))
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, times in zip(functions, np.transpose(cost)):
-        axis.loglog(entries, 1e3 * times, "k--" if "alone" in name else "o-", label=name)
+        look = "k--" if "alone" in name else "o-"
+        axis.loglog(entries, 1e3 * times, look, label=name)
     axis.set(xlabel=f"entries of R, N M (K = {shapes[0][2]})", ylabel="milliseconds a step")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
@@ -299,15 +296,19 @@ def growth(page, shapes, folder):
 def machine():
     """Say what it ran on, as far as it shows in the numbers."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next((x.split(": ")[1] for x in lines if "model name" in x), platform.processor())
+    model = platform.processor()
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if "model name" in line]
+        model = lines[0].split(": ")[1] if lines else model
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    blas = [x for x in threadpool_info() if x["user_api"] == "blas" and "numpy" in x["filepath"]]
-    known = [f"{x[key]}" for x in blas for key in ("internal_api", "version", "architecture")]
-    known += [f"threads: {x['num_threads']}" for x in blas]
+    known = []
+    for library in threadpool_info():
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]:
+            known += [library[key] for key in ("internal_api", "version", "architecture")]
+            known.append(f"threads: {library['num_threads']}")
     return (
         f"{model}, {os.cpu_count()} cores, load {load} at the start; Python "
-        f"{platform.python_version()}, NumPy {np.__version__} ({', '.join(known)}), "
+        f"{platform.python_version()}, NumPy {np.__version__} ({', '.join(map(str, known))}), "
         f"scikit-learn {sklearn.__version__}, numba {numba.__version__}"
     )
 
@@ -322,11 +323,13 @@ def main(arguments=None):
     page = Page(1 if quick else options.rounds)
     page.say(TOP.format(machine=machine(), rounds=page.rounds))
     page.header("function", "time", "over its two products", "against", "time", "times as fast")
-    small, large = ((10, 20, 2), (20, 30, 4)) if quick else ((100, 256, 2), (400, 4096, 20))
+    small = (10, 20, 2) if quick else (100, 256, 2)
+    large = (20, 30, 4) if quick else (400, 4096, 20)
     sgd_rows(page, small, large)
-    gradient_rows(page, small, faster=1.7)
+    gradient_rows(page, small, wanted=1.7)
     gradient_rows(page, large, limit=1.2)
-    multiplicative_row(page, small, 200, faster=1.2)
+    log_row(page, small, 200)
+    multiplicative_row(page, small, 200, wanted=1.2)
     multiplicative_row(page, large, 50, limit=1.2)
 
     page.say(HALS.format(n=len(SEEDS)))
@@ -340,10 +343,10 @@ def main(arguments=None):
     else:
         hals_row(page, "faces", (400, 4096, 40), 4.5, 4, limit=2.2)
         hals_row(page, "faces", (100, 256, 16), 1.1, 0.9)
-        hals_row(page, "faces", (100, 256, 2), None, 1.5)
-        hals_row(page, "uniform", (400, 4096, 40), None, 9)
-    shapes = [(20 * n, 80 * n, 4 if quick else 16) for n in ((1, 2) if quick else (5, 10, 20, 40))]
-    growth(page, shapes, folder)
+        hals_row(page, "faces", (100, 256, 2), worst=1.5)
+        hals_row(page, "uniform", (400, 4096, 40), worst=9)
+    factors, K = ((1, 2), 4) if quick else ((5, 10, 20, 40), 16)
+    growth(page, [(20 * n, 80 * n, K) for n in factors], folder)
     if folder:
         (folder / "BENCHMARK.md").write_text(page.text, encoding="utf-8")
 

@@ -1,0 +1,412 @@
+"""What is promised at the edges: arguments left alone, any scale, any container, any settings."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from oracles import double_loop, identical, multiplicative, problem, same, squared_error, textbook
+
+import mf_solutions as mf
+
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
+
+GD, SGD, MU, HALS = mf.gradient_descent, mf.sgd, mf.multiplicative_update, mf.hals
+RATES = {"alpha": 0.01, "beta": 0.02}
+NUMBERS = {GD: RATES, SGD: RATES, MU: {"tol": 1e-9}, HALS: {"tol": 1e-9}}
+
+
+def kernels(*which):
+    return pytest.mark.parametrize("kernel", which, ids=lambda kernel: kernel.__name__)
+
+
+every_kernel = kernels(GD, SGD, MU, HALS)
+batch_kernels = kernels(GD, MU, HALS)
+non_negative_kernels = kernels(MU, HALS)
+
+
+def run(kernel, R, P, Q, steps=11):
+    return kernel(R, P, Q, steps, **NUMBERS[kernel])
+
+
+# No argument is ever changed
+
+FORMATS = ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"]
+
+
+def fingerprint(X):
+    """Return a hash of every array that an argument is made of, and its type and shape."""
+    parts = [X] if isinstance(X, np.ndarray) else []
+    if scipy.sparse.issparse(X):
+        parts = [getattr(X, name, None) for name in ("data", "indices", "indptr", "offsets")]
+        parts += [*getattr(X, "coords", ()), getattr(X, "rows", None), X.toarray()]
+    content = hashlib.sha256()
+    for part in parts:
+        if part is not None:
+            content.update(repr(np.asarray(part).tolist()).encode())
+    return type(X), X.shape, content.hexdigest()
+
+
+def left_alone(kernel, *matrices):
+    before = [fingerprint(X) for X in matrices]
+    factors = run(kernel, *matrices)
+    mf.squared_error(*matrices)
+    assert [fingerprint(X) for X in matrices] == before
+    return factors
+
+
+@batch_kernels
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_sparse_data_of_any_format_are_left_alone(kernel, format, kind):
+    R, P, Q = problem(6, 4, 2)
+    R[R < 0.5] = 0
+    sparse = getattr(scipy.sparse, f"{format}_{kind}")(R)
+    same(left_alone(kernel, sparse, P, Q), run(kernel, R, P, Q))
+
+
+def tangled():
+    """Return data with duplicates, the indices out of order, and the same in a dense array."""
+    values, columns, starts = [4.0, 3, 2, 1, 5], [1, 1, 0, 0, 1], [0, 3, 5]
+    R = scipy.sparse.csr_array((values, columns, starts), shape=(2, 2))
+    return R, np.array([[2.0, 7], [1, 5]])
+
+
+@batch_kernels
+@pytest.mark.parametrize("read_only", [False, True])
+def test_duplicates_and_unsorted_indices_stay_as_they_are(kernel, read_only):
+    R, dense = tangled()
+    for part in (R.data, R.indices, R.indptr):
+        part.flags.writeable = not read_only
+    P, Q = np.ones((2, 1)), np.ones((2, 1))
+    same(left_alone(kernel, R, P, Q), run(kernel, dense, P, Q))
+    assert R.nnz == 5
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+def test_views_maps_and_read_only_arrays_are_left_alone(kernel, dtype, tmp_path):
+    big = np.arange(80).reshape(8, 10).astype(dtype)
+    big.tofile(tmp_path / "R")
+    mapped = np.memmap(tmp_path / "R", dtype, mode="r+", shape=big.shape)
+    for whole in (big, mapped, np.asfortranarray(big)):
+        before = whole.copy()
+        R = whole[1:7, 1::2] % 7
+        R.flags.writeable = False
+        left_alone(kernel, R, *problem(6, 5, 2)[1:])
+        view = whole[1:7, 1::2]
+        mf.squared_error(view, *problem(6, 5, 2)[1:])
+        assert_array_equal(whole, before)
+
+
+# The scale
+
+
+def scaled(matrices, exponent, dtype):
+    """Return c R and sqrt(c) times the start, with c = 4**exponent, which rounds nothing."""
+    R, P, Q = matrices
+    c, root = (np.longdouble(base) ** exponent for base in (4, 2))
+    return [X.astype(dtype) for X in (c * R, root * P, root * Q)]
+
+
+def stepped(kernel, matrices, exponent):
+    R, P, Q = matrices
+    if kernel in (MU, HALS):
+        return kernel(R, P, Q, 5)
+    c = 4.0**exponent
+    return kernel(R, P, Q, 5, 0.01 / c, 0.02 * c)
+
+
+def long_loops(kernel, R, P, Q):
+    """Return what the equations give in long double."""
+    R, P, Q = (X.astype(np.longdouble) for X in (R, P, Q))
+    if kernel is MU:
+        return multiplicative(R, P, Q, 5)
+    if kernel is HALS:
+        return kernel(R, P, Q, 5)
+    oracle = textbook if kernel is GD else double_loop
+    return oracle(R, P, Q, 5, np.longdouble(0.01), np.longdouble(0.02))
+
+
+def check_scale(kernel, dtype, exponent, seed):
+    """Return whether there was a result, which then is right; otherwise it was refused."""
+    matrices = [X.astype(dtype) for X in problem(5, 4, 2, seed)]
+    try:
+        got = stepped(kernel, scaled(matrices, exponent, dtype), exponent)
+    except (ValueError, FloatingPointError) as error:
+        assert "rescale R" in str(error)
+        return False
+    expected = long_loops(kernel, *matrices)
+    root = np.longdouble(2) ** exponent
+    for X, Y in zip(got, expected):
+        assert X.dtype == dtype
+        accuracy = 1e4 * float(np.finfo(dtype).eps)
+        assert_allclose(X / root, Y, rtol=0, atol=accuracy * np.abs(Y).max())
+    return True
+
+
+def at_any_scale(count):
+    names = {"max_examples": count, "deadline": None, "derandomize": True, "database": None}
+    seeds = st.integers(0, 2**32 - 1)
+    which = st.sampled_from([GD, SGD, MU, HALS])
+    sizes = st.one_of(
+        st.tuples(st.just(np.float32), st.integers(-60, 60)),
+        st.tuples(st.just(np.float64), st.integers(-500, 500)),
+    )
+
+    def decorate(test):
+        return settings(**names)(given(which, sizes, seeds)(test))
+
+    return decorate
+
+
+@at_any_scale(150)
+def test_the_scale_changes_nothing_or_is_refused(kernel, size, seed):
+    check_scale(kernel, *size, seed)
+
+
+@pytest.mark.slow
+@at_any_scale(10_000)
+def test_the_scale_changes_nothing_or_is_refused_in_many_cases(kernel, size, seed):
+    check_scale(kernel, *size, seed)
+
+
+@every_kernel
+@pytest.mark.parametrize(
+    "dtype, exponent", [(np.float32, -36), (np.float32, 33), (np.float64, -260), (np.float64, 249)]
+)
+def test_far_from_one_there_is_a_result(kernel, dtype, exponent):
+    """At 1e-22 and 1e20 in float32, at 1e-156 and 1e150 in float64."""
+    result = check_scale(kernel, dtype, exponent, 0)
+    assert result or (kernel in (MU, HALS) and exponent == -260)
+
+
+@non_negative_kernels
+@pytest.mark.parametrize("dtype, c", [(np.float32, 1e-22), (np.float64, 1e-160)])
+def test_small_data_from_a_large_start_are_refused(kernel, dtype, c):
+    R, P, Q = problem(20, 15, 3)
+    with pytest.raises(ValueError, match=f"products that {np.dtype(dtype)} can.*rescale R"):
+        kernel(*(X.astype(dtype) for X in (c * R, P, Q)), 10)
+
+
+@non_negative_kernels
+def test_too_large_is_refused(kernel):
+    with pytest.raises(ValueError, match="rescale R"):
+        kernel(*(1e200 * X for X in problem(4, 3, 2)), 5)
+
+
+@non_negative_kernels
+@pytest.mark.parametrize("scale", [1e-20, 1e-6, 1e20])
+@pytest.mark.parametrize("tol", [0, 1e-3])
+def test_data_and_one_factor_may_be_scaled(kernel, scale, tol):
+    R, P, Q = problem(20, 30, 3)
+    P_expected, Q_expected = kernel(R, P, Q, 50, tol=tol)
+    same(kernel(scale * R, scale * P, Q, 50, tol=tol), (scale * P_expected, Q_expected))
+
+
+def f(*values):
+    return [np.array([[value]], "f") for value in values]
+
+
+def test_an_exact_fit_stays_or_is_refused():
+    P, Q = MU(*f(1e20, 1e15, 1e5), 1)
+    assert_allclose([P[0, 0], Q[0, 0]], [1e15, 1e5], rtol=1e-6)
+    with pytest.raises(ValueError, match="rescale R"):
+        MU(*f(1e-11, 1e-23, 1e12), 1)
+
+
+def test_many_ones_in_half_precision_do_not_diverge():
+    R, P, Q = np.ones((70_000, 1), "e"), np.ones((70_000, 1), "e"), np.ones((1, 1), "e")
+    for X, start in zip(GD(R, P, Q, 2, 0.01, 0), (P, Q)):
+        assert X.dtype == np.float32  # which is said: no type is narrower
+        assert_array_equal(X, start)
+
+
+@pytest.mark.parametrize("large", [1e110, 1e200])
+def test_what_is_not_observed_does_not_overflow(large):
+    for R in ([[np.nan]], [[np.nan, np.nan]]):
+        Q = np.full((len(R[0]), 1), large)
+        identical(SGD(R, [[large]], Q, 1, 1e-30, 0), (np.array([[large]]), Q))
+
+
+def test_tiny_columns_beside_large_ones_do_no_harm():
+    R, P, Q = problem(20, 15, 3, dtype=np.float32)
+    Q[:, 1] *= 1e-22
+    errors = [mf.squared_error(R, *HALS(R, P, Q, steps)) for steps in range(6)]
+    assert np.all(np.diff(errors) <= 1e-6 * errors[0])
+
+
+@pytest.mark.parametrize("dtype, c", [("f", 1e-23), ("f", 1e20), ("e", 1e-4), ("e", 300)])
+def test_the_error_has_no_scale(dtype, c):
+    R = np.full((2, 1), c).astype(dtype)
+    error = mf.squared_error(R, np.zeros((2, 1), dtype), np.ones((1, 1), dtype))
+    assert error == pytest.approx(2 * float(R[0, 0]) ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(20))
+def test_the_error_of_an_exact_sparse_fit_is_not_negative(dtype, seed):
+    _, P, Q = problem(9, 8, 3, seed)
+    P, Q = np.round(P).astype(dtype) * dtype(0.3), Q.astype(dtype)
+    R = scipy.sparse.csr_array(P @ Q.T)
+    assert 0 <= mf.squared_error(R, P, Q) < 1e-12
+    log = mf.ErrorLog(R, P, Q)
+    log(1, P, Q)
+    assert min(log.errors) >= 0
+
+
+def test_the_log_keeps_up_with_the_loop_in_float64():
+    R, P, Q = problem(6, 5, 2, dtype=np.float32)
+    log = mf.ErrorLog(R, P, Q)
+    log(1, 2 * P, Q)
+    log(2, (2 * P).tolist(), Q.tolist())
+    wide = [X.astype(float) for X in (R, 2 * P, Q)]
+    assert log.errors[1] == log.errors[2] == pytest.approx(squared_error(*wide), rel=1e-12)
+
+
+# The user's settings
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_users_settings_for_floats_change_nothing(kernel, dtype):
+    R, P, Q = problem(9, 8, 3, dtype=dtype)
+    R[0], P[1, 0], Q[2, 1] = 0, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
+    expected = run(kernel, R, P, Q, 30)
+    with np.errstate(all="raise"):
+        identical(run(kernel, R, P, Q, 30), expected)
+        error = mf.squared_error(R, *expected)
+    assert error == mf.squared_error(R, *expected)
+
+
+def test_a_callback_has_the_users_settings():
+    def divide(step, P, Q):
+        return P / np.zeros_like(P)
+
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        GD(*problem(4, 3, 2), 1, 0.01, 0.02, divide)
+
+
+# What a step costs
+
+
+@pytest.mark.parametrize("inner", [1, 2, 4, 8])
+def test_hals_makes_the_products_that_are_promised(inner, monkeypatch):
+    made = []
+
+    class Counted(np.ndarray):
+        def __array_ufunc__(self, function, method, *inputs, **options):
+            plain = [np.asarray(X) for X in inputs]
+            if function is np.matmul:
+                made.append(2 * plain[0].size * (plain[1].shape[1:] or (1,))[0])
+            out = options.pop("out", None)
+            if out:
+                options["out"] = tuple(np.asarray(X) for X in out)
+            return np.asarray(getattr(function, method)(*plain, **options)).view(Counted)
+
+    R, P, Q = problem(40, 30, 5)
+    N, M, K = 40, 30, 5
+    mf.hals_step(R, P.view(Counted), Q.view(Counted), inner)
+    promised = 4 * N * M * K + 4 * (N + M) * K**2 * (1 + inner) / 2 + 2 * M * K**2
+    assert sum(made) == promised
+
+
+# What may stand for R
+
+
+class Held:
+    """As h5py and zarr hold data: a dtype and a shape, an array on demand, and no arithmetic."""
+
+    def __init__(self, X):
+        self._X, self.dtype, self.shape, self.chunks = X, X.dtype, X.shape, X.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self._X if dtype is None else self._X.astype(dtype)
+
+
+class Labelled(Held):
+    """As xarray does: arithmetic of its own, which knows labels and no bare arrays."""
+
+    @property
+    def T(self):
+        return Labelled(self._X.T)
+
+    def __matmul__(self, other):
+        raise TypeError("unsupported operand: only with labels")
+
+    __rmatmul__ = __sub__ = __mul__ = __matmul__
+
+
+@every_kernel
+@pytest.mark.parametrize("container", [Held, Labelled])
+def test_what_can_be_made_an_array_is_made_one(kernel, container):
+    R, P, Q = problem(6, 5, 2)
+    identical(run(kernel, *map(container, (R, P, Q))), run(kernel, R, P, Q))
+    assert mf.squared_error(*map(container, (R, P, Q))) == mf.squared_error(R, P, Q)
+
+
+def in_xarray(R, folder):
+    return pytest.importorskip("xarray").DataArray(R, dims=["face", "pixel"])
+
+
+def in_h5py(R, folder):
+    return pytest.importorskip("h5py").File(folder / "R.h5", "w").create_dataset("R", data=R)
+
+
+def in_zarr(R, folder):
+    return pytest.importorskip("zarr").array(R, chunks=(2, 2))
+
+
+def in_pandas(R, folder):
+    return pytest.importorskip("pandas").DataFrame(R)
+
+
+def in_polars(R, folder):
+    return pytest.importorskip("polars").DataFrame(R)
+
+
+def in_torch(R, folder):
+    return pytest.importorskip("torch").tensor(R)
+
+
+CONTAINERS = [in_xarray, in_h5py, in_zarr, in_pandas, in_polars, in_torch]
+
+
+@every_kernel
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.filterwarnings("ignore")
+def test_what_other_packages_hold_is_read_as_numpy_reads_it(kernel, container, tmp_path):
+    R, P, Q = problem(6, 5, 2)
+    identical(run(kernel, container(R, tmp_path), P, Q), run(kernel, R, P, Q))
+
+
+class Frame(Held):
+    """As a data frame with a type of its own for each column: an array of objects."""
+
+    iloc = None
+
+    def __init__(self, X):
+        super().__init__(X.astype(object))
+        del self.dtype
+
+
+@every_kernel
+@pytest.mark.parametrize("frame", [Frame, None])
+def test_a_nullable_frame_works_or_is_told_how(kernel, frame):
+    R, P, Q = problem(6, 5, 2)
+    given = frame(R) if frame else pytest.importorskip("pandas").DataFrame(R).convert_dtypes()
+    try:
+        identical(run(kernel, given, P, Q), run(kernel, R, P, Q))
+    except TypeError as error:
+        assert "R must hold real numbers" in str(error)
+        assert "R.to_numpy(float, na_value=np.nan)" in str(error)
+
+
+def test_a_dask_array_for_sgd_is_told_how():
+    da = pytest.importorskip("dask.array")
+    R, P, Q = problem(6, 5, 2)
+    with pytest.raises(TypeError, match=r"^R must be a NumPy array for sgd.*R\.compute\(\)"):
+        SGD(da.from_array(R), P, Q, 1, 0.01, 0.02)

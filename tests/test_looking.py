@@ -1,0 +1,250 @@
+"""What is drawn, what is said of it, and that nobody's settings change it."""
+
+import base64
+import io
+from unittest.mock import Mock
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from numpy.testing import assert_allclose, assert_array_equal
+
+import mf_solutions as mf
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Return what is shown: figures, and what they say."""
+    shown = []
+    monkeypatch.setattr(mf, "show_figure", lambda *figure_and_text: shown.append(figure_and_text))
+    return shown
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """Return what a notebook is given: the data of each output, and what is said about them."""
+    calls = []
+    monkeypatch.setattr("IPython.get_ipython", Mock())
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: calls.append((data, how)))
+    return calls
+
+
+def pictures(figure):
+    """Return the images of each row, left to right, and the axes of the first."""
+    axes = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+    columns = axes[0].get_subplotspec().get_gridspec().ncols
+    drawn = [axis.images[0] if axis.images else None for axis in axes]
+    rows = [drawn[i : i + columns] for i in range(0, len(drawn), columns)]
+    return rows, axes[:columns]
+
+
+def colours(image):
+    return image.cmap(image.norm(image.get_array()))
+
+
+# Faces
+
+
+def test_faces_are_drawn_row_by_row_on_one_scale(shown):
+    wide, small = np.arange(12.0).reshape(3, 4), np.array([[0.0, 22, 11, np.nan]])
+    mf.show_faces({"wide": wide, "small": small}, "Faces", names="abc")
+    ((figure, text),) = shown
+    (top, bottom), first = pictures(figure)
+    for image, expected in zip(top, wide.reshape(3, 2, 2)):
+        assert_array_equal(image.get_array(), expected)
+        assert image.get_clim() == (0, 22) and image.cmap.name == "gray"
+    assert_allclose(colours(bottom[0])[0, :, 0], [0, 1], atol=0.01)
+    red, green, blue, _ = colours(bottom[0])[1, 1]
+    assert red > 0.8 > green > blue  # orange: no face has it
+    assert bottom[1:] == [None, None]
+    assert figure.get_suptitle() == "Faces"
+    assert [axis.get_title() for axis in first] == ["a", "b", "c"]
+    assert [axis.get_ylabel() for axis in figure.axes[::3]] == ["wide", "small"]
+    assert text == (
+        "Faces: a, b, c. wide: 3 of 2 x 2 pixels, values 0.00 to 11.00. "
+        "small: 1 of 2 x 2 pixels, values 0.00 to 22.00."
+    )
+
+
+def test_signed_faces_are_blue_below_zero_and_red_above(shown):
+    mf.show_faces([[-2.0, 0, 0, 1]], "E", signed=True)
+    ((figure, _),) = shown
+    ((image,),), _ = pictures(figure)
+    red, _, blue, _ = np.moveaxis(colours(image), -1, 0)
+    assert_array_equal(np.sign(np.round(red - blue, 1)), [[-1, 0], [0, 1]])
+    assert figure.axes[-1].get_ylim() == (-2, 2)
+
+
+def test_faces_can_have_a_scale_each(shown):
+    mf.show_faces([[-1e-4, 2, 3, 4], [-1e-3, 20, 30, 40]], "Basis", each=True)
+    ((figure, text),) = shown
+    ((small, large),), _ = pictures(figure)
+    assert_allclose(colours(small), colours(large))
+    assert text == "Basis. Images: 2 of 2 x 2 pixels, values 0.00 to 40.00."
+
+
+STACK = np.random.RandomState(0).rand(3, 16, 16)
+
+
+@pytest.mark.parametrize("rows", [STACK, STACK.reshape(3, 256), STACK.reshape(3, 256).tolist()])
+def test_a_stack_may_be_flat_or_not(shown, rows):
+    mf.show_faces(rows, "Three")
+    (images,), _ = pictures(shown[0][0])
+    for image, expected in zip(images, STACK, strict=True):
+        assert_array_equal(image.get_array(), expected)
+
+
+@pytest.mark.parametrize("one", [STACK[0], STACK[0].ravel(), STACK[:1]])
+def test_one_image_is_one_image(shown, one):
+    mf.show_faces({"one": one}, "One")
+    ((image,),), _ = pictures(shown[0][0])
+    assert_array_equal(image.get_array(), STACK[0])
+
+
+NO_STACKS = [(256, 1), (256, 2), (256, 4), (256, 9), (100, 256), (3, 15), (3, 4, 5), (1, 1), (5,)]
+
+
+@pytest.mark.parametrize("shape", [*NO_STACKS, (), (0, 4)])
+def test_what_is_no_stack_of_squares_is_refused_with_a_way_out(shown, shape):
+    with pytest.raises(ValueError, match="^basis must hold .* images.*pass Q.T") as caught:
+        mf.show_faces({"basis": np.zeros(shape)}, "t")
+    assert f"got shape {shape or (1,)}" in str(caught.value) and not shown
+
+
+# Curves
+
+
+def test_each_curve_has_its_numbers_in_the_text_and_its_own_look(shown):
+    curves = {"dips": [4.0, 1, 2], "bound": 1.5, "peaks": ([10, 20, 30], [1.0, 9, 5])}
+    mf.show_curves(curves | {"long": np.linspace(1, 3, 201)}, "Race", "step", "error", yscale="log")
+    ((figure, text),) = shown
+    (axis,) = figure.axes
+    dips, bound, peaks, long = axis.lines
+    assert dips.get_xydata().tolist() == [[0, 4], [1, 1], [2, 2]]
+    assert peaks.get_xydata().tolist() == [[10, 1], [20, 9], [30, 5]]
+    assert bound.get_ydata()[0] == bound.get_ydata()[-1] == 1.5
+    assert bool(dips.get_marker()) and bool(peaks.get_marker()) and not long.get_marker()
+    for name in ("color", "linestyle"):
+        assert len({getattr(line, f"get_{name}")() for line in (dips, peaks, long)}) == 3
+    labels = axis.get_title(), axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()
+    assert labels == ("Race", "step", "error", "log")
+    assert text == (
+        "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
+        "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.02 at 2, 1.2 at 20, 3 at 200."
+    )
+
+
+def test_names_stand_where_curves_end_if_there_is_room(shown):
+    mf.show_curves({"up": [0, 1, 9], "down": [9, 4, 0], "level": 5}, "t", "x", "y")
+    ((figure, _),) = shown
+    assert not figure.legends
+    (axis,) = figure.axes
+    heights = {text.get_text(): text.get_position()[1] for text in axis.texts}
+    assert heights["down"] < heights["level"] < heights["up"]
+    for text, line in zip(axis.texts, axis.lines):
+        assert text.get_text() == line.get_label() and text.get_color() == line.get_color()
+
+
+@pytest.mark.parametrize(
+    "curves, settings",
+    [
+        ({"alike": [0, 9.1], "twin": [4, 9]}, {}),
+        ({"short": [1, 2], "long": [1, 2, 3, 4, 5, 6]}, {}),
+        ({"cut": [1, 2, 30], "low": [1, 2, 3]}, {"ylim": (0, 10)}),
+        ({"broken": [1, 2, np.nan], "whole": [1, 2, 3]}, {}),
+    ],
+)
+def test_otherwise_a_legend_names_them_in_their_own_order(shown, curves, settings):
+    mf.show_curves(curves, "t", "x", "y", **settings)
+    ((figure, _),) = shown
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(curves)
+    assert not figure.axes[0].texts
+
+
+def test_a_single_point_is_a_marker_without_a_line(shown):
+    mf.show_curves({"point": ([4], [2.0]), "curve": np.arange(30.0)}, "t", "x", "y")
+    ((figure, _),) = shown
+    point, curve = figure.axes[0].lines
+    assert point.get_linestyle() == "None" and point.get_marker() not in ("", "None")
+    handles = figure.legends[0].get_lines()
+    assert [handle.get_linestyle() for handle in handles] == ["None", curve.get_linestyle()]
+
+
+@pytest.mark.parametrize("n", [3, 5, 20, 21])
+def test_whole_steps_have_whole_numbers_at_the_axis(shown, n):
+    mf.show_curves({"curve": np.arange(float(n))}, "t", "step", "y")
+    (axis,) = shown[0][0].axes
+    assert all(tick == round(tick) for tick in axis.get_xticks())
+
+
+def test_numbers_are_written_as_in_prose(shown):
+    curves = {"a": [1e-5, 1e-4, 123456.7], "b": ([1, 20000, 12345678], [0.5, 1 / 3, np.inf])}
+    mf.show_curves(curves, "t", "x", "y", xscale="log", yscale="log")
+    ((figure, text),) = shown
+    assert "a: 0.00001 at 0, 0.0001 at 1, 123500 at 2." in text
+    assert "b: 0.5 at 1, 0.3333 at 20000, inf at 12345678." in text
+    (axis,) = figure.axes
+    for side in (axis.xaxis, axis.yaxis):
+        assert side.get_major_formatter()(0.00001) == "0.00001"
+        assert side.get_major_formatter()(1000) == "1000"
+
+
+# The picture
+
+
+def draw_all():
+    wide = {"faces": STACK[:2], "half": np.where(STACK > 0.5, np.nan, STACK)}
+    mf.show_faces(wide, "Faces", names=["a", "b", "c"])
+    mf.show_faces(STACK - 0.5, "Signed", signed=True)
+    mf.show_curves({"up": [0, 1, 9], "level": 5}, "Curves", "step", "error")
+
+
+SETTINGS = {
+    "savefig.format": "pdf",
+    "savefig.bbox": "tight",
+    "savefig.transparent": True,
+    "image.origin": "lower",
+    "image.cmap": "hot",
+    "axes.grid": True,
+    "text.usetex": True,
+    "font.family": "serif",
+    "figure.facecolor": "black",
+}
+
+
+@pytest.mark.parametrize("style", [SETTINGS, "dark_background", "ggplot", "seaborn-v0_8-whitegrid"])
+def test_nobodys_settings_change_a_figure(displayed, style):
+    draw_all()
+    expected = [data["image/png"] for data, _ in displayed]
+    displayed.clear()
+    with matplotlib.style.context(style):
+        before = dict(matplotlib.rcParams)
+        draw_all()
+        assert dict(matplotlib.rcParams) == before
+    assert [data["image/png"] for data, _ in displayed] == expected
+
+
+def test_larger_letters_are_followed(shown):
+    for size in (8, 20):
+        with matplotlib.rc_context({"font.size": size}):
+            draw_all()
+    sizes = [figure.axes[0].yaxis.label.get_size() for figure, _ in shown]
+    assert sizes == [10, 10, 10, 20, 20, 20]
+
+
+def test_a_figure_is_shown_twice_as_dense_as_the_page_and_with_its_text(displayed):
+    mf.show_figure(Figure((3, 2)), "Nothing yet.")
+    ((data, how),) = displayed
+    assert data.keys() == {"image/png", "text/plain"} and data["text/plain"] == "Nothing yet."
+    picture = imread(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture.shape == (400, 600, 4)
+    about = {"alt": "Nothing yet.", "width": 300, "height": 200}
+    assert how == {"metadata": {"image/png": about}, "raw": True}
+
+
+def test_in_a_plain_script_a_figure_is_its_text(capsys):
+    mf.show_faces(STACK, "Three")
+    assert capsys.readouterr().out == "Three. Images: 3 of 16 x 16 pixels, values 0.00 to 1.00.\n"

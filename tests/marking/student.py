@@ -44,6 +44,7 @@ OF_THE_SHEET = {  # imports that a student who hands in only the functions relie
     "resize": "from skimage.transform import resize",
 }
 PROJECT = "mf_solutions"
+USES_PROJECT = {f"uses {PROJECT}": f"It uses the module {PROJECT}, which holds the solution."}
 
 
 def no_verdict(label, text):
@@ -533,17 +534,23 @@ class ProgressBars:
 class Server:
     def __init__(self):
         self.cells, self.code = [], []
-        self.answer = self.scope = self.line = None
+        self.answer = self.scope = self.line = self.unread = None
 
     def read(self):
         """Read what lies in this folder, before anything of the student's has run."""
-        self.cells = read_folder(Path.cwd())
+        try:
+            self.cells = read_folder(Path.cwd())
+        except Settled as settled:
+            self.unread = settled  # which is all that there is to say of any exercise
+            raise
         self.code = [number for number, cell in enumerate(self.cells) if cell.is_code]
         return {"cells": [self.cells[number][:3] for number in self.code]}
 
     def define(self, name):
         self.answer = self.scope = None
         sys.modules.pop(PROJECT, None)
+        if self.unread:
+            raise self.unread
         reading = Reading(self.cells, name)
         if not reading.is_found():
             raise self.settled(reading.fault())
@@ -604,7 +611,7 @@ class Server:
             names = " and ".join(sorted(set(self.scope.of_the_sheet)))
             notes["imports of the sheet"] = f"It does not import {names}: the sheet does."
         if PROJECT in sys.modules:
-            notes[f"uses {PROJECT}"] = f"It uses the module {PROJECT}, which holds the solution."
+            notes.update(USES_PROJECT)
         return notes
 
 
@@ -628,8 +635,7 @@ def guard(memory, server):
         if "olivetti_py3" in str(args[0]):
             server.answer.notes["loads the faces"] = "It loads the faces by itself."
         elif f"{PROJECT}.py" in str(args[0]):
-            text = f"It reads the module {PROJECT}, which holds the solution."
-            server.answer.notes[f"reads {PROJECT}"] = text
+            server.answer.notes.update(USES_PROJECT)
 
     sys.addaudithook(hook)
 

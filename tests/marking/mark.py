@@ -133,8 +133,7 @@ def one_exercise(answer, name):
 def verdict_of(error):
     if isinstance(error, Settled):
         return error.args[0]
-    text = f"it could not be judged: {type(error).__name__}: {error}"
-    return Verdict("no verdict", "not readable", text)
+    return Verdict("no verdict", "could not be judged", f"{type(error).__name__}: {error}")
 
 
 def plainly(verdict):

@@ -325,28 +325,28 @@ def test_a_table_that_cannot_be_written_for_a_while_is_whole_in_the_end(command,
 
 
 def test_every_submission_of_the_corpus_gets_its_verdict(monkeypatch):
-    monkeypatch.setattr(process, "SMALL_CALL", 5)
+    monkeypatch.setattr(process, "SMALL_CALL", 3)
     with (CORPUS / "expected.csv").open(newline="", encoding="utf-8") as file:
         expected = {row["file"]: [*row.values()][1:] for row in csv.DictReader(file)}
     wrong = {}
     with process.scratch_folder() as scratch, ThreadPoolExecutor(2) as pool:
         limits = {
             "scratch": scratch,
-            "time_limit": 60.0,
+            "time_limit": 20.0,
             "sandboxed": not process.no_sandbox(scratch),
         }
         students, _ = submissions.find([CORPUS], scratch)
         students.sort(key=lambda one: not re.search("endless|slow|swallows", one.student))
         for student, results in zip(students, pool.map(partial(mark.judged, **limits), students)):
             found = [text for result in results for text in result.verdict[:2]]
-            if found != with_what_is_installed(expected.pop(student.student), found):
+            if found != with_what_is_installed(expected.pop(student.student, None), found):
                 wrong[student.student] = found
-    assert wrong == {} and expected.keys() <= {"expected.csv"}
+    assert (wrong, expected) == ({}, {})
 
 
 def with_what_is_installed(expected, found):
     """Return what is expected; what needs a module may be right where that is installed."""
-    expected = [*expected]
+    expected = [*(expected or [""] * 4)]
     for place in (1, 3):
         module = expected[place].removeprefix("needs ")
         if "needs numba" in found[place] or (module != expected[place] and find_spec(module)):

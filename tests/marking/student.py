@@ -165,7 +165,7 @@ class Reading:
                     self.aside.add(number)
 
     def unreadable(self, part, number, offset, error):
-        """Find the answer above a text, or say why Python cannot read it."""
+        """Find the answer above some text, or say why Python cannot read it."""
         ended = without_prose(part)
         if ended:
             self.aside.add(number)
@@ -564,8 +564,8 @@ class Server:
         self.answer = Answer(scope[name], EXERCISES[name].gradient, scope, files)
         own = max(node.cell for node in reading.statements if name in node.binds)
         if own in reading.aside:
-            text = "Below it in its cell stands text that Python cannot read."
-            self.answer.notes["text below it"] = text
+            text = "In its cell there is also text that Python cannot read."
+            self.answer.notes["text in its cell"] = text
         return {"source": [(self.code.index(cell), *lines) for cell, *lines in scope.lines]}
 
     def settled(self, fault):

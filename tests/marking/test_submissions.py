@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import submissions
 
-ANSWER = "def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):\n    return P, Q\n"
+ANSWER = (
+    "def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):\n    return P, Q\n"
+)
 USES_HELPERS = "from helpers import descend\n"
 
 

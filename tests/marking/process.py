@@ -50,14 +50,7 @@ SYSTEM = (  # what programs need, and nothing of anybody's
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-KEPT = (
-    "PATH",
-    "PYTHONPATH",
-    "LANG",
-    "LC_ALL",
-    "SYSTEMROOT",
-    "LD_LIBRARY_PATH",
-)  # of the environment
+KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of os.environ
 
 # What a student may use
 SMALL_CALL = 60  # seconds of processor time: a call that takes longer is wrong, not unlucky

@@ -118,15 +118,15 @@ def test_more_files_than_a_student_needs_are_refused(tmp_path, scratch):
 
 def test_no_file_of_anybody_is_seen(tmp_path, scratch, in_sandbox):
     (tmp_path / "marks.csv").write_text("kept")
-    places = [tmp_path, process.PROJECT, Path.home() / ".ssh", scratch / "students", "/etc/passwd"]
-    look = f"found = [x for x in {[str(x) for x in places]} if os.path.exists(x)]"
+    project = process.PROJECT / "tests"
+    places = [tmp_path, project, Path.home() / ".ssh", scratch / "students", "/etc/passwd"]
     source = answer(
-        look, "raise RuntimeError(f'{found} {sorted(os.listdir())} {os.listdir(\"..\")}')"
+        f"places = {[str(place) for place in places]}",
+        "found = [place for place in places if os.path.exists(place)]",
+        "raise RuntimeError(f'{found} {sorted(os.listdir())}')",
     )
     text = raised(tmp_path, scratch, source)
-    assert text.startswith(
-        "it stops with RuntimeError: [] ['scikit_learn_data', 'week5.py'] ['answer']"
-    )
+    assert text.startswith("it stops with RuntimeError: [] ['scikit_learn_data', 'week5.py']")
 
 
 def test_nothing_can_be_written_but_in_its_own_room(tmp_path, scratch, in_sandbox):

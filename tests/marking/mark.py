@@ -161,6 +161,9 @@ class Marking:
             self.older = feedback.read_table(self.table)
             self.write()
         if self.folder:
+            for path in options.paths:
+                if path.resolve() in self.folder.resolve().parents:
+                    raise ValueError(f"{self.folder}: expected a folder that is not in {path}")
             self.folder.mkdir(parents=True, exist_ok=True)
             self.pages = feedback.page_names([student.student for student in self.students])
         lacking = "you asked for none" if options.no_sandbox else process.no_sandbox(scratch)

@@ -21,6 +21,7 @@ How this file, submissions.py and student.py meet:
 import compileall
 import contextlib
 import functools
+import io
 import json
 import os
 import queue
@@ -35,6 +36,7 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
+import joblib
 import numpy as np
 from exercises import EXERCISES
 from judge import WRONG, Settled, Verdict
@@ -118,10 +120,6 @@ def hand_over(files, folder):
 @functools.cache
 def faces():
     """Return what stands for the file of the photographs, which are not fetched while marking."""
-    import io
-
-    import joblib
-
     file = io.BytesIO()
     joblib.dump(np.arange(400 * 4096, dtype="uint8").reshape(400, 4096), file, compress=3)
     return file.getvalue()
@@ -135,15 +133,16 @@ def sandbox(scratch, folder):
 
     Only the one room under /tmp can be written to; it is in memory and gone afterwards.
     """
+    python = Path(sys.executable).resolve().parent.parent  # where the links to it lead
+    packages = [place for place in sys.path if place.endswith("-packages")]
     mounts = {place: ["--ro-bind-try", place, place] for place in SYSTEM}
+    for place in (sys.prefix, sys.base_prefix, str(python), *packages):
+        mounts[place] = ["--ro-bind", place, place]
+    if any(place in mounts for place in map(str, PROJECT.parents)):
+        mounts[str(PROJECT)] = ["--size", "65536", "--tmpfs", str(PROJECT)]
     mounts["/tmp"] = ["--size", str(DISK << 20), "--tmpfs", "/tmp"]
     mounts["/marking"] = ["--ro-bind", str(scratch / "code"), "/marking"]
-    if any(PROJECT.is_relative_to(place) for place in SYSTEM):
-        mounts[str(PROJECT)] = ["--size", "65536", "--tmpfs", str(PROJECT)]
-    packages = [place for place in sys.path if place.endswith("-packages")]
-    for place in (sys.prefix, sys.base_prefix, *packages):
-        mounts[place] = ["--ro-bind", place, place]
-    command = ["bwrap"]
+    command = ["bwrap"]  # and first what others lie in
     for place in sorted(mounts, key=lambda place: len(Path(place).parts)):
         command += mounts[place]
     for device in DEVICES:

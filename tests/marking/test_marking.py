@@ -170,9 +170,10 @@ def test_a_wrong_option_is_answered(capsys, tmp_path):
     for words, answer in {
         (path, "--feedbak=x"): "did you mean --feedback?",
         (path, "--marks=" + str(tmp_path / "file")): "the first line there is 'my thesis'",
-        (path, "--marks=" + str(tmp_path)): "cannot be read",
+        (path, "--marks=" + str(tmp_path)): "expected a new file",
         (path, "--marks=" + str(tmp_path / "no" / "marks.csv")): "No such file or directory",
         (path, "--feedback=" + str(tmp_path / "file")): "File exists",
+        (path, "--feedback=" + str(path / "pages")): "expected a folder that is not in",
         (path, "--time-limit=0"): "invalid seconds value: '0'",
         (path, "--time-limit=inf"): "invalid seconds value: 'inf'",
         (path, "--student=("): "is no regular expression",

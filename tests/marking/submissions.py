@@ -215,7 +215,7 @@ def in_folder(folder):
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
-            yield File(parts or (here.name,), place=here, fault=not_readable(error))
+            yield File((*parts, here.name), place=here, fault=not_readable(error))
             continue
         for entry in entries:
             below = (*parts, *name_parts(entry.name))
@@ -349,7 +349,7 @@ def folders(files, depth):
 def in_student_folders(files, depth, top):
     """Return the students of a folder: one, unless it has only folders, several with notebooks."""
     inner = folders(files, depth)
-    busy = [one for one in inner.values() if any(file.ends(*NOTEBOOKS, ".zip") for file in one)]
+    busy = [folder for folder in inner.values() if any(map(is_notebook, folder))]
     only_folders = sum(map(len, inner.values())) == len(files)
     if len(busy) < 2 or not only_folders:
         key = "/".join(files[0].parts[top:depth])
@@ -360,8 +360,13 @@ def in_student_folders(files, depth, top):
     return owned
 
 
+def is_notebook(file):
+    return bool(file.fault) or file.ends(*NOTEBOOKS, ".zip")
+
+
 def one_piece(file, depth):
-    return Piece(file, file.parts[depth:] or file.parts[-1:])
+    """Return a file of a student whose folder is so deep, or who has no folder."""
+    return Piece(file, file.parts[depth:] if depth else file.parts[-1:])
 
 
 def by_file(files):
@@ -370,22 +375,40 @@ def by_file(files):
     A helper beside several answers could be anybody's, so it is nobody's.
     """
     answers = [file for file in files if is_answer(file)]
-    notebooks = [file for file in answers if file.ends(*NOTEBOOKS)]
-    if len(answers) == 2 and len(notebooks) == 1:
-        module = next(file for file in answers if file not in notebooks)
-        if names(notebooks[0], module):  # as "from helpers import *" does
-            answers = notebooks
-    stems = {file.parts[-1].partition(".")[0] for file in answers}
-    owned, rest = {}, []
+    modules = [file for file in files if file.ends(".py")]
+    named = named_in(answers, modules)
+    notebooks = [file for file in answers if file not in modules]
+    if len(notebooks) == 1 and len(answers) == 2 and named.intersection(answers):
+        answers = notebooks  # which run the other one
+    owned = {file.parts[-1]: [one_piece(file, 0)] for file in answers}
+    stems = {stem(file) for file in answers}
+    left = []
     for file in files:
-        if file in answers or (is_document(file) and file.parts[-1].partition(".")[0] not in stems):
-            owned[file.parts[-1]] = [Piece(file, file.parts[-1:])]
+        if file in answers:
+            continue
+        if is_document(file) and stem(file) not in stems:
+            owned[file.parts[-1]] = [one_piece(file, 0)]
+        elif len(answers) != 1 and file in modules and file not in named:
+            owned[file.parts[-1]] = [one_piece(file, 0)]  # perhaps by a student who got no further
+        elif len(answers) == 1:
+            owned[answers[0].parts[-1]].append(one_piece(file, 0))
         else:
-            rest.append(file)
-    if len(answers) == 1:
-        owned[answers[0].parts[-1]] += [Piece(file, file.parts[-1:]) for file in rest]
-        rest = []
-    return owned, rest
+            left.append(file)
+    return owned, left
+
+
+def named_in(answers, modules):
+    """Return the modules that an answer names, as "from helpers import *" does."""
+    words = {file: re.compile(rb"\b%s\b" % re.escape(stem(file).encode())) for file in modules}
+    named = set()
+    for answer in answers if modules else ():
+        text = beginning(answer)
+        named.update(x for x in modules if x is not answer and words[x].search(text))
+    return named
+
+
+def stem(file):
+    return file.parts[-1].partition(".")[0]
 
 
 def is_answer(file):
@@ -401,11 +424,6 @@ def is_document(file):
         return False
     in_utf16 = file.ends(".py") and b"\0" in beginning(file)
     return in_utf16 or bool(file.fault) or not file.ends(*NO_ANSWERS)
-
-
-def names(notebook, module):
-    stem = re.escape(module.parts[-1].removesuffix(".py").encode())
-    return bool(re.search(rb"\b%s\b" % stem, beginning(notebook)))
 
 
 def beginning(file):

@@ -258,8 +258,9 @@ LAYOUTS = {
     ),
     "a flat folder": (
         {
-            "anna.ipynb": NOTEBOOK,
+            "anna.ipynb": notebook(USES_HELPERS),
             "bo.py": ANSWER,
+            "mo.py": "class MF:\n    pass\n",
             "di.pdf": "%PDF",
             "anna.html": "<html></html>",
             "jo.ipynb.txt": NOTEBOOK,
@@ -269,6 +270,7 @@ LAYOUTS = {
         {
             "anna.ipynb": ["anna.ipynb"],
             "bo.py": ["bo.py"],
+            "mo.py": ["mo.py"],
             "di.pdf": "not a notebook",
             "jo.ipynb.txt": ["jo.ipynb.txt"],
         },
@@ -468,6 +470,20 @@ def deepened(folder, depth=1200):
         os.close(here)
         here = inner
     os.close(here)
+
+
+def test_a_folder_that_cannot_be_read_is_one_student_s(tmp_path, monkeypatch):
+    def scandir(folder):
+        if Path(folder).name == "anna":
+            raise PermissionError(13, "Permission denied")
+        return os_scandir(folder)
+
+    os_scandir = os.scandir
+    monkeypatch.setattr(submissions.os, "scandir", scandir)
+    files = {f"{day}/{name}/week5.ipynb": NOTEBOOK for day in "AB" for name in ("anna", "bo")}
+    rows, _ = found(tmp_path, written(tmp_path / "in", files))
+    no, yes = "not readable", ["week5.ipynb"]
+    assert rows == {"A/anna": no, "A/bo": yes, "B/anna": no, "B/bo": yes}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")

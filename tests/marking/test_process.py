@@ -129,6 +129,12 @@ def test_no_file_of_anybody_is_seen(tmp_path, scratch, in_sandbox):
     assert text.startswith("it stops with RuntimeError: [] ['scikit_learn_data', 'week5.py']")
 
 
+def test_the_project_is_not_seen_where_the_system_is(tmp_path, scratch, in_sandbox, monkeypatch):
+    monkeypatch.setattr(process, "PROJECT", Path("/usr/share"))
+    source = answer("raise RuntimeError(f'{os.listdir(\"/usr/share\")}')")
+    assert "RuntimeError: []" in raised(tmp_path, scratch, source)
+
+
 def test_nothing_can_be_written_but_in_its_own_room(tmp_path, scratch, in_sandbox):
     source = answer(
         "done = []",

@@ -58,6 +58,17 @@ def found(tmp_path, *paths, pattern=None):
 BOTH = ["helpers.py", "week5.ipynb"]
 MOODLE = "Anna Lee_12345_assignsubmission_file_"
 MOODLE_2 = "Bo Chan_12346_assignsubmission_file_"
+METADATA = """\
+---
+submission_11:
+  :submitters:
+  - :name: Anna Lee
+    :sid: s1
+  - :name: Bo Chan
+  :created_at: 2025-03-03 11:01:00
+submission_12:
+  :submitters: []
+"""
 LAYOUTS = {
     "Canvas": (
         {
@@ -159,12 +170,12 @@ LAYOUTS = {
     ),
     "Gradescope": (
         {
-            "assignment_1_export/submission_metadata.yml": "submission_11:\n  :submitters:\n",
+            "assignment_1_export/submission_metadata.yml": METADATA,
             "assignment_1_export/submission_11/week5.ipynb": notebook(USES_HELPERS),
             "assignment_1_export/submission_11/helpers.py": ANSWER,
             "assignment_1_export/submission_12/week5.ipynb": NOTEBOOK,
         },
-        {"submission_11": BOTH, "submission_12": ["week5.ipynb"]},
+        {"submission_11 Anna Lee, Bo Chan": BOTH, "submission_12": ["week5.ipynb"]},
     ),
     "Sakai": (
         {
@@ -275,6 +286,17 @@ LAYOUTS = {
             "jo.ipynb.txt": ["jo.ipynb.txt"],
         },
     ),
+    "a flat folder that looks like Canvas": (
+        {
+            "week5_2025_03_anna.ipynb": NOTEBOOK,
+            "week5_2025_03_bo.ipynb": NOTEBOOK,
+            "week5_2025_04_di.ipynb": NOTEBOOK,
+        },
+        {
+            f"week5_2025_0{name}.ipynb": [f"week5_2025_0{name}.ipynb"]
+            for name in ("3_anna", "3_bo", "4_di")
+        },
+    ),
     "one student": (
         {"week5.ipynb": notebook(USES_HELPERS), "helpers.py": ANSWER},
         {"week5.ipynb": BOTH},
@@ -358,7 +380,8 @@ def test_a_pattern_of_one_s_own_says_who_is_who(tmp_path):
     rows, left = found(tmp_path, folder, pattern=r"(?P<student>s\d) (?P<own>.+)")
     assert rows == {"s1": BOTH, "s2": ["week5.ipynb"]}
     assert left == ["leeanna_12_678_week5.ipynb"]
-    rows, _ = found(tmp_path, folder, pattern=r"\d+ (?P<student>s\d)")
+    assert found(tmp_path, folder, pattern=r"(?P<student>s\d)")[0] == rows
+    rows, _ = found(tmp_path, folder, pattern=r"(?P<student>s\d).*")
     assert rows["s2"] == ["2025 s2 week5.ipynb"]
 
 
@@ -392,6 +415,8 @@ def test_no_zip_does_harm(tmp_path):
     large = bytes(submissions.BYTES + 1)
     lying = zipped({"week5.ipynb": large})
     lying = lying.replace(len(large).to_bytes(4, "little"), b"\5\0\0\0")
+    crowd = bytearray(zipped({"week5.ipynb": NOTEBOOK}))
+    crowd[-10:-6] = (submissions.CONTENTS + 1).to_bytes(4, "little")
     files = {
         "absolute.zip": zipped({"/etc/week5.ipynb": NOTEBOOK}),
         "bomb.zip": zipped({"week5.ipynb": large}),
@@ -404,6 +429,7 @@ def test_no_zip_does_harm(tmp_path):
         "link.zip": zipped({link: "/etc/passwd"}),
         "long.zip": zipped({"w" * 300 + ".ipynb": NOTEBOOK, "数" * 99 + ".py": ANSWER}),
         "many.zip": zipped({f"{number}.py": ANSWER for number in range(600)}),
+        "crowd.zip": crowd,
         "deep.zip": zipped({"a/" * 1200 + "x.ipynb": NOTEBOOK, "week5.ipynb": NOTEBOOK}),
         "clash.zip": zipped({"a.py": ANSWER, "a.py/b.py": ANSWER}),
         "right.zip": zipped({"week5.ipynb": NOTEBOOK}),
@@ -424,6 +450,7 @@ def test_no_zip_does_harm(tmp_path):
         "lying.zip": "not readable",
         "link.zip": "not readable",
         "many.zip": "too large",
+        "crowd.zip": "not readable",
         "deep.zip": "not readable",
         "clash.zip": ["a.py"],
         "right.zip": ["week5.ipynb"],

@@ -409,11 +409,15 @@ SPECIAL_DATA = {  # notes on an answer that is right otherwise
 
 
 def with_zeros(R):
-    return np.where(np.indices(R.shape).sum(axis=0) % 3, R, 0)
+    return np.where(every_third(R), 0, R)
 
 
 def with_negatives(R):
-    return R - R.mean() / 2
+    return np.where(every_third(R), -R, R)
+
+
+def every_third(R):
+    return np.indices(R.shape).sum(axis=0) % 3 == 0
 
 
 def in_turn(first, then):

@@ -433,7 +433,7 @@ def is_answer(file):
     """Whether a file, among others of nobody knows whom, is what somebody handed in."""
     if file.named or file.ends(*NOTEBOOKS, ".zip"):
         return True
-    return file.ends(".py") and bool(ANSWER.search(beginning(file)))
+    return file.ends(".py", ".txt") and bool(ANSWER.search(beginning(file)))
 
 
 def is_document(file):
@@ -595,27 +595,40 @@ def attempt(piece):
 
 def laid_out(pieces, room):
     """Return the files by the names that they should have beside the answer."""
-    home = min((x.own[:-1] for x in pieces if is_code(x.own[-1])), key=len, default=())
-    notebooks = [x.own[:-1] for x in pieces if x.own[-1].lower().endswith(NOTEBOOKS)]
-    if notebooks:
-        home = min(notebooks, key=len)
+    home = home_of(pieces)
     files = {}
     for piece in pieces:
         own = piece.own
         if own[: len(home)] == home:
             own = own[len(home) :]
-        name = "/".join(own)
-        if piece.file.named and not is_code(name):  # the tutor says that it is one
-            name += ".ipynb"
-        files[name] = piece
-        if piece.platform.startswith("Canvas"):
-            files.setdefault(without_number(name), files.pop(name))
+        files["/".join(own) + missing_ending(piece)] = piece
+    for name, piece in list(files.items()):
+        plain = without_number(name)
+        if piece.platform.startswith("Canvas") and plain not in files:
+            files[plain] = files.pop(name)
     places = {Path(name) for name in files}
     return {
         name: on_disk(piece.file, room)
         for name, piece in files.items()
         if not places.intersection(Path(name).parents)  # a file by the name of a folder
     }
+
+
+def home_of(pieces):
+    """Return the folder of the notebook, or else of the module, that is furthest out."""
+    folders = [piece.own[:-1] for piece in pieces if piece.file.ends(*NOTEBOOKS)]
+    if not folders:
+        folders = [piece.own[:-1] for piece in pieces if is_code(piece.own[-1])]
+    return min(folders, key=len, default=())
+
+
+def missing_ending(piece):
+    """Return the ending that says what a file is, where its name does not."""
+    if is_code(piece.own[-1]):
+        return ""
+    if piece.file.ends(".txt") and ANSWER.search(beginning(piece.file)):
+        return ".py"  # as nbconvert exports a notebook that does not say its language
+    return ".ipynb" if piece.file.named else ""
 
 
 def without_number(name):

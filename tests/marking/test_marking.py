@@ -305,21 +305,29 @@ def test_a_full_disk_costs_one_student_a_verdict(command, monkeypatch, capsys):
     assert kinds == {"a": "correct", "b": "no verdict", "c": "correct"}
 
 
-def test_a_table_that_cannot_be_written_for_a_while_is_whole_in_the_end(command, monkeypatch):
+def test_what_cannot_be_written_for_a_while_is_whole_in_the_end(command, monkeypatch, capsys):
     for student in "abc":
         command.hand_in(f"{student}/week5.ipynb")
-    write_table, calls = feedback.write_table, []
+    calls = []
 
-    def full_at_times(path, rows):
-        calls.append(rows)
-        if len(calls) in (2, 3):
-            raise OSError(28, "No space left on device")
-        write_table(path, rows)
+    def full_at_times(write):
+        def attempt(*details):
+            calls.append(details)
+            if len(calls) in (2, 3, 4):
+                raise OSError(28, "No space left on device")
+            write(*details)
 
-    monkeypatch.setattr(feedback, "write_table", full_at_times)
+        return attempt
+
+    for name in ("write_table", "write_page"):
+        monkeypatch.setattr(feedback, name, full_at_times(getattr(feedback, name)))
     monkeypatch.chdir(command.folder)
-    mark.main(["in", "--marks=marks.csv", *command.options])
-    assert [*command.rows()] == [*"abc"]
+    assert mark.main(["in", "--marks=marks.csv", "--feedback=pages", *command.options]) == 0
+    assert [*command.rows()] == [*"abc"] and len(os.listdir("pages")) == 3
+    Path("pages/a.html").unlink()
+    Path("pages/a.html").mkdir()
+    assert mark.main(["in", "--marks=marks.csv", "--feedback=pages", *command.options]) == 1
+    assert "could not be written" in capsys.readouterr().out
 
 
 # ---- The corpus

@@ -5,6 +5,7 @@ import contextlib
 import dis
 import inspect
 import io
+import re
 import textwrap
 import traceback
 
@@ -13,6 +14,9 @@ import judge
 import numpy as np
 
 NUMBERS = {"alpha": 0.002, "beta": 0.02}  # the handout's defaults
+ABSOLUTE = re.compile(r"(\w+\.)?(abs|absolute|fabs)\(R\)")
+NONZERO = re.compile(r"R\b[^=!]* != 0(\.0)?|0(\.0)? != R\b[^=!]*")  # as in tutorials on ratings
+VALUES = (int, float, list, np.number, np.ndarray)  # that a name of the notebook may have
 NOT_ATTEMPTED = judge.Verdict("not attempted", "", "there is nothing to check yet.")
 
 
@@ -28,7 +32,8 @@ def check(f, exercise_name):
 def tree_of(f):
     """Return a function as a tree, or None where no source can be found."""
     with contextlib.suppress(OSError, TypeError, ValueError, SyntaxError, IndexError):
-        return ast.parse(textwrap.dedent(inspect.getsource(f))).body[0]
+        source = textwrap.dedent(inspect.getsource(f))
+        return ast.parse(source).body[0]
     return None
 
 
@@ -37,12 +42,14 @@ class Answer:
 
     def __init__(self, f, gradient, scope=None, files=()):
         self.f, self.gradient = f, gradient
-        self.files = files or [getattr(getattr(f, "__code__", None), "co_filename", "")]
-        self.scope = getattr(f, "__globals__", {}) if scope is None else scope
+        code = getattr(f, "__code__", None)
+        self.files = files or [getattr(code, "co_filename", "")]
+        self.scope = scope
+        if scope is None:
+            self.scope = getattr(f, "__globals__", {})
         self.notes = remarks(tree_of(f))
-        values = (int, float, list, np.number, np.ndarray)
-        self.shared = [x for x in "KMNPQR" if isinstance(self.scope.get(x), values)]
-        names = used(getattr(f, "__code__", None), self.scope)
+        names = used(code, self.scope)
+        self.shared = [x for x in "KMNPQR" if isinstance(self.scope.get(x), VALUES)]
         borrowed = [x for x in self.shared if x in names]
         if borrowed:
             text = f"It takes {' and '.join(borrowed)} from the notebook."
@@ -52,20 +59,26 @@ class Answer:
         """Return the new P and Q, or raise Settled."""
         if not callable(self.f):
             raise judge.wrong("not a function", got=type(self.f).__name__)
-        values = {"R": R.copy(), "P": P.copy(), "Q": Q.copy(), "K": P.shape[1], "steps": steps}
+        originals = {"R": R, "P": P, "Q": Q}
+        values = {name: X.copy() for name, X in originals.items()}
+        values |= {"K": P.shape[1], "steps": steps}
         values |= zip(NUMBERS, numbers)
         given = self.arguments(values)
         values |= {"N": len(P), "M": len(Q)}
-        before = {x: self.scope[x] for x in self.shared}
-        self.scope.update({x: values[x] for x in self.shared})
+        before = {}
+        for name in self.shared:
+            before[name] = self.scope[name]
+            self.scope[name] = values[name]
         try:
             result = self.f(*given.args, **given.kwargs)
         except (Exception, SystemExit) as error:
             raise stopped(error, self.files) from error
         finally:
             self.scope.update(before)
-        originals = {"R": R, "P": P, "Q": Q}
-        changed = [x for x, X in originals.items() if not np.array_equal(X, values[x])]
+        changed = []
+        for name, X in originals.items():
+            if not np.array_equal(X, values[name]):
+                changed.append(name)
         if changed:
             text = f"It changes {' and '.join(changed)}, so a second run starts elsewhere."
             self.notes["changes its arguments"] = text
@@ -86,9 +99,11 @@ class Answer:
                 given[name] = values[name]
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 takes = [x for x in left if x in "RPQK" or not keyed]
-                given[name], left = [values[x] for x in takes], left[len(takes) :]
+                given[name] = [values[x] for x in takes]
+                left = left[len(takes) :]
             elif parameter.kind is parameter.VAR_KEYWORD:
-                given[name], left = {x: values[x] for x in left}, []
+                given[name] = {x: values[x] for x in left}
+                left = []
             elif left and (left[0] != "K" or parameter.default is parameter.empty):
                 own |= left[0] not in "RPQK"
                 given[name] = values[left.pop(0)]
@@ -99,7 +114,8 @@ class Answer:
     def note_defaults(self, parameters):
         for name in NUMBERS.keys() & parameters.keys():
             default = parameters[name].default
-            if repr(default) not in (repr(NUMBERS[name]), repr(inspect.Parameter.empty)):
+            usual = (NUMBERS[name], inspect.Parameter.empty)
+            if repr(default) not in map(repr, usual):
                 text = f"Its {name} is {default!r:.60} by default."
                 self.notes[f"another default of {name}"] = text
 
@@ -149,30 +165,22 @@ def matrix(X):
 def remarks(function):
     """Return notes on what is done to the data, which nobody asked for."""
     notes = {}
-    for node in ast.walk(function) if function else ():
-        if isinstance(node, ast.Call) and [getattr(x, "id", "") for x in node.args] == ["R"]:
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if name in ("abs", "absolute", "fabs"):
-                text = "It takes the absolute values of R, which are other data."
-                notes["absolute values of R"] = text
-        elif is_nonzero(node):
-            notes["entries with R = 0 left out"] = "It leaves out the entries where R is 0."
+    if function is None:
+        return notes
+    for node in ast.walk(function):
+        if isinstance(node, (ast.Call, ast.Compare)):
+            text = ast.unparse(node)
+            if ABSOLUTE.fullmatch(text):
+                notes["absolute values of R"] = f"It takes {text}, which are other data."
+            elif NONZERO.fullmatch(text):
+                notes["entries with R = 0 left out"] = "It leaves out the entries where R is 0."
     return notes
-
-
-def is_nonzero(node):
-    """Whether this asks ``R[i][j] != 0``, as recommender tutorials do."""
-    if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ast.NotEq):
-        return False
-    sides = [node.left, *node.comparators]
-    values = [getattr(side, "value", None) for side in sides]
-    names = {getattr(inner, "id", "") for side in sides for inner in ast.walk(side)}
-    return 0 in values and "R" in names
 
 
 def stopped(error, files):
     """Return what ends a check when an answer, whose code is in these files, raises this."""
-    label, message = type(error).__name__, textwrap.shorten(str(error)[:500], 160)
+    label = type(error).__name__
+    message = textwrap.shorten(str(error)[:500], 160)
     if isinstance(error, ImportError):
         needed = error.name or message
         text = f"it needs {needed}, which is not installed here."
@@ -180,8 +188,10 @@ def stopped(error, files):
             text = f"it cannot import what it needs here: {message}."
         return judge.Settled(judge.Verdict("no verdict", f"needs {needed}", text))
     text = f"it stops with {label}: {message}"
-    frames = [x for x in traceback.extract_tb(error.__traceback__) if x.filename in files]
-    text += f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    for frame in traceback.extract_tb(error.__traceback__)[::-1]:
+        if frame.filename in files:
+            text += f" (line {frame.lineno}: {frame.line})"
+            break
     return judge.Settled(judge.Verdict(judge.WRONG, label, text))
 
 
@@ -189,9 +199,12 @@ def used(code, scope):
     """Return the global names that this code uses, by itself or in functions of this scope."""
     names, todo = set(), [code]
     for code in todo:  # which grows
-        for x in dis.get_instructions(code) if inspect.iscode(code) else ():
-            todo += [x.argval]
-            if x.opname in ("LOAD_GLOBAL", "LOAD_NAME") and x.argval not in names:
-                names.add(x.argval)
-                todo.append(getattr(scope.get(x.argval), "__code__", None))
+        if not inspect.iscode(code):
+            continue
+        for step in dis.get_instructions(code):
+            name = step.argval
+            todo.append(name)  # a function inside
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name not in names:
+                names.add(name)
+                todo.append(getattr(scope.get(name), "__code__", None))
     return names

@@ -16,15 +16,15 @@ class Exercise(NamedTuple):
     sheet: str = ""  # lines that older copies of the sheet have there instead
 
 
-BLANK_1 = '''\
+BLANK_1 = """\
 def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):
     Q = Q.T
     for step in range(steps):
         # TODO: calculate E, and update P and Q
         ...
-    return P, Q.T'''
+    return P, Q.T"""
 
-BLANK_2 = '''\
+BLANK_2 = """\
 def mf_multiplicative_update(R, P, Q, steps=5000):
     for step in range(steps):
         # TODO: calculate Pu and Qu
@@ -37,7 +37,7 @@ def mf_multiplicative_update(R, P, Q, steps=5000):
             break
         P = Pu
         Q = Qu
-    return P, Q'''
+    return P, Q"""
 
 SHEET_2 = """\
 e_P = np.sqrt(np.sum((Pu - P) ** 2, axis=(0, 1))) / P.size

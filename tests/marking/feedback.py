@@ -116,15 +116,17 @@ def read_table(path):
     """Return the rows of an older table by student; refuse any other file."""
     if not path.exists():
         return {}
+    if not path.is_file():  # but a folder or a terminal
+        raise ValueError(f"{path}: expected a new file or an older table of marks")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first, *rows = list(csv.reader(file)) or [COLUMNS]
     except (OSError, UnicodeError, csv.Error) as error:
-        raise ValueError(f"it cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {error}") from error
     if first != COLUMNS:
         raise ValueError(
-            "expected a new file or an older table of marks, but the first line there is "
-            f"{sentence(','.join(first), 80)!r}. Give another name, or move that file away"
+            f"{path}: expected a new file or an older table of marks, but the first line there "
+            f"is {sentence(','.join(first), 80)!r}. Give another name, or move that file away"
         )
     rows = [[cell.removeprefix("'") for cell in row] for row in rows]
     return {row[0]: row for row in rows if len(row) == len(COLUMNS)}

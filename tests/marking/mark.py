@@ -133,8 +133,7 @@ def one_exercise(answer, name):
 def verdict_of(error):
     if isinstance(error, Settled):
         return error.args[0]
-    text = f"it could not be judged: {type(error).__name__}: {error}"
-    return Verdict("no verdict", "not readable", text)
+    return Verdict("no verdict", "could not be judged", f"{type(error).__name__}: {error}")
 
 
 def plainly(verdict):
@@ -150,20 +149,9 @@ class Marking:
     def __init__(self, options, scratch):
         self.table, self.folder = options.marks, options.feedback
         self.rows, self.older, self.pages = {}, {}, {}
-        self.trouble = ""  # with writing
-        for path in options.paths:
-            if not path.exists():
-                raise ValueError(f"{path}: expected a notebook, a folder or a zip; there is none")
-        self.students, self.left = submissions.find(options.paths, scratch, options.student)
-        if not self.students:
-            raise ValueError("expected a notebook, or a folder or zip with some, but found none")
-        if self.table:
-            self.table = self.table.resolve()  # it may be a link
-            self.older = feedback.read_table(self.table)
-            self.write()
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.pages = feedback.page_names([student.student for student in self.students])
+        self.unwritten, self.trouble = {}, ""  # pages, and why
+        self.look_for_students(options, scratch)
+        self.look_where_to_write(options.paths)
         lacking = "you asked for none" if options.no_sandbox else process.no_sandbox(scratch)
         if lacking:
             warning = f"Without a sandbox ({sentence(lacking)}) {DANGER}."
@@ -174,6 +162,28 @@ class Marking:
         self.judged = partial(
             judged, scratch=scratch, time_limit=options.time_limit, sandboxed=not lacking
         )
+
+    def look_for_students(self, options, scratch):
+        for path in options.paths:
+            if not path.exists():
+                raise ValueError(f"{path}: expected a notebook, a folder or a zip; there is none")
+        found, self.left = submissions.find(options.paths, scratch, options.student)
+        if not found:
+            raise ValueError("expected a notebook, or a folder or zip with some, but found none")
+        names = feedback.distinct(sentence(submission.student) for submission in found)
+        self.students = [one._replace(student=name) for one, name in zip(found, names)]
+
+    def look_where_to_write(self, paths):
+        if self.table:
+            self.table = self.table.resolve()  # it may be a link
+            self.older = feedback.read_table(self.table)
+            self.write()
+        if self.folder:
+            for path in paths:
+                if path.resolve() in self.folder.resolve().parents:
+                    raise ValueError(f"{self.folder}: expected a folder that is not in {path}")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.pages = feedback.page_names([submission.student for submission in self.students])
 
     def run(self):
         """Have all judged, a few at a time, print and keep each row; return the exit status."""
@@ -199,12 +209,26 @@ class Marking:
         self.progress.update()
         verdicts = [": ".join(filter(None, result.verdict[:2])) for result in results]
         say(f"{len(self.rows)}/{len(self.students)}  {cut(name)}  " + "  |  ".join(verdicts))
+        if self.folder:
+            self.unwritten[name] = results
+        self.save()
+
+    def save(self):
+        """Write the table and the pages, or what is left of them where the disk was full."""
+        self.trouble = ""
+        self.try_to(self.write)
+        for name, results in list(self.unwritten.items()):
+            path = self.folder / self.pages[name]
+            if self.try_to(feedback.write_page, path, name, results):
+                del self.unwritten[name]
+
+    def try_to(self, write, *details):
         try:
-            if self.folder:
-                feedback.write_page(self.folder / self.pages[name], name, results)
-            self.write()
-        except OSError as error:  # such as a full disk; the next row tries again
+            write(*details)
+            return True
+        except OSError as error:
             self.trouble = sentence(error)
+            return False
 
     def write(self):
         """Write the rows so far, and an older table's rows of students who are not judged yet."""
@@ -216,10 +240,7 @@ class Marking:
         """Say what it adds up to."""
         if not interrupted:
             self.older = {}
-        try:
-            self.write()
-        except OSError as error:
-            self.trouble = sentence(error)
+        self.save()
         for number, name in enumerate(EXERCISES):
             counts = Counter(row[1 + 3 * number] for row in self.rows.values())
             some = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]

@@ -21,6 +21,7 @@ How this file, submissions.py and student.py meet:
 import compileall
 import contextlib
 import functools
+import io
 import json
 import os
 import queue
@@ -35,6 +36,7 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
+import joblib
 import numpy as np
 from exercises import EXERCISES
 from judge import WRONG, Settled, Verdict
@@ -50,7 +52,7 @@ SYSTEM = (  # what programs need, and nothing of anybody's
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of the environment
+KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of os.environ
 
 # What a student may use
 SMALL_CALL = 60  # seconds of processor time: a call that takes longer is wrong, not unlucky
@@ -60,10 +62,9 @@ DISK = 256  # MB
 PROCESSES = 64
 FILES = 500
 BYTES = 50 * 2**20  # of these files
-LINE = 2**23  # bytes of a reply
+REPLY, CELLS = 2**20, 2**23  # bytes of a line that a process writes, of all cells
 
 POLL = 0.1  # seconds between two looks at a process
-LABEL, TEXT = 60, 400  # letters
 
 
 def no_verdict(label, text):
@@ -119,10 +120,6 @@ def hand_over(files, folder):
 @functools.cache
 def faces():
     """Return what stands for the file of the photographs, which are not fetched while marking."""
-    import io
-
-    import joblib
-
     file = io.BytesIO()
     joblib.dump(np.arange(400 * 4096, dtype="uint8").reshape(400, 4096), file, compress=3)
     return file.getvalue()
@@ -136,15 +133,16 @@ def sandbox(scratch, folder):
 
     Only the one room under /tmp can be written to; it is in memory and gone afterwards.
     """
+    python = Path(sys.executable).resolve().parent.parent  # where the links to it lead
+    packages = [place for place in sys.path if place.endswith("-packages")]
     mounts = {place: ["--ro-bind-try", place, place] for place in SYSTEM}
+    for place in (sys.prefix, sys.base_prefix, str(python), *packages):
+        mounts[place] = ["--ro-bind", place, place]
+    if any(place in mounts for place in map(str, PROJECT.parents)):
+        mounts[str(PROJECT)] = ["--size", "65536", "--tmpfs", str(PROJECT)]
     mounts["/tmp"] = ["--size", str(DISK << 20), "--tmpfs", "/tmp"]
     mounts["/marking"] = ["--ro-bind", str(scratch / "code"), "/marking"]
-    if any(PROJECT.is_relative_to(place) for place in SYSTEM):
-        mounts[str(PROJECT)] = ["--size", "65536", "--tmpfs", str(PROJECT)]
-    packages = [place for place in sys.path if place.endswith("-packages")]
-    for place in (sys.prefix, sys.base_prefix, *packages):
-        mounts[place] = ["--ro-bind", place, place]
-    command = ["bwrap"]
+    command = ["bwrap"]  # and first what others lie in
     for place in sorted(mounts, key=lambda place: len(Path(place).parts)):
         command += mounts[place]
     for device in DEVICES:
@@ -248,10 +246,15 @@ class Student:
             lines = self.requests if work is write else self.lines
             threading.Thread(target=work, args=(stream, lines), daemon=True).start()
         latest = time.monotonic() + START
-        while self.message() != ["ready"]:
+        while self.message(REPLY) != ["ready"]:
             if self.process.poll() is not None or time.monotonic() > latest:
                 self.end("did not start", "Python did not start, or without NumPy.")
-        cells = self.ask("read")["cells"]
+        try:
+            cells = self.ask("read")["cells"]
+        except Settled as settled:  # there is nothing to ask for
+            self.stop()
+            self.ended = settled
+            raise
         if self.cells is None:  # later ones may have been read after the student's code had run
             self.cells = [(str(file), int(place), str(text)) for file, place, text in cells]
 
@@ -293,10 +296,12 @@ class Student:
 
     # Questions
 
-    def message(self):
-        """Return the next line, if it is JSON, or None after a while."""
+    def message(self, longest):
+        """Return what the next line says, or None after a while."""
         with contextlib.suppress(queue.Empty, ValueError, RecursionError):
-            return json.loads(self.lines.get(timeout=POLL))
+            line = self.lines.get(timeout=POLL)
+            if len(line) <= longest:
+                return json.loads(line)
         return None
 
     def ask(self, what, **details):
@@ -310,7 +315,7 @@ class Student:
         looked = time.monotonic()
         while True:
             gone = self.process.poll() is not None
-            match self.message():
+            match self.message(CELLS if what == "read" else REPLY):
                 case [self.number, dict(reply)]:
                     return self.told(reply)
                 case None if gone:
@@ -330,9 +335,9 @@ class Student:
             self.end("too slow", text, WRONG)
         limit = f"{self.time_limit:g} s"
         if used - self.begin > self.time_limit:
-            self.end(f"no answer in {limit}", f"after {limit} of processor time it still ran.")
+            self.end("no answer in time", f"after {limit} of processor time it still ran.")
         if self.idle > self.time_limit:
-            self.end(f"no answer in {limit}", f"for {limit} it waited and did nothing.")
+            self.end("no answer in time", f"for {limit} it waited, and did nothing.")
         if memory(members) > MEMORY or len(members) > PROCESSES:
             text = f"expected at most {MEMORY} GB and {PROCESSES} processes."
             self.end("too large", text)
@@ -376,5 +381,5 @@ def write(stream, requests):
 
 def listen(stream, lines):
     with contextlib.suppress(OSError, ValueError), stream:
-        for line in iter(functools.partial(stream.readline, LINE), b""):
+        for line in iter(functools.partial(stream.readline, CELLS), b""):
             lines.put(line)

@@ -42,97 +42,102 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "the start comes back": "P and Q come back as they went in. Does what is calculated get there, "
     "or is it replaced by the old P and Q afterwards?",
     "one factor never changes": "{X} comes back as it went in.",
-    "part never moves": "{part} of {X} never changes. Look at where the loops over it begin and "
+    "part never moves": "{part} of {X} stays as it is. Look at where the loops over it begin and "
     "end, and at what stands inside them.",
     "K hard-coded": "with K = 2 it is right, with K = 3 it is not. Which loop should know K?",
     "steps ignored": "{what}. How often does the loop run, and when does it return?",
     "stops early": "{what}. {look}",
     "stale factors": "where it stops, it returns older factors than with fewer steps.",
-    "start ignored": "what comes back does not depend on the P and Q that go in. Are they set anew "
+    "start ignored": "what comes back does not depend on the {X} handed in. Is there another start "
     "inside the function?",
     "not twice the same": "called again with the same numbers it returns others. What does it keep "
     "from call to call?",
-    "entries with R <= 0 skipped": "only the positive entries of R have an effect, half a face.",
-    "other data": "it is the right update of other data: its numbers are those for {what}.",
-    "only elsewhere": "on small matrices it is right, with R of 100 x 256 and K = 2, as the "
-    "handout calls it, it is not. {what}",
+    "only elsewhere": "on small matrices it is right. With R of 100 x 256 and K = 2, as the "
+    "handout calls it, it is not:",
     "leaves the row": "as soon as one entry of R fits, it leaves the rest of its row. Which loop "
     "does the break end, and what should it be about?",
-    "error taken once": "{when}, the numbers are those of the error at the start. E changes with P "
-    "and Q: it belongs into the loop.",
-    "R is changed": "{when}, the numbers are those of an R from which the P Q^T of earlier steps is "
+    # Beside the numbers of a step
+    "entries with R <= 0 skipped": "Only the positive entries of R have an effect, half a face.",
+    "other data": "These are the numbers of the update for other data: {what}.",
+    "error taken once": "These are the numbers for the error as it is at the start. E changes with "
+    "P and Q: it belongs inside the loop.",
+    "R is changed": "These are the numbers for an R from which the P Q^T of earlier steps is "
     "subtracted. The data must stay as they are: give the error an array of its own.",
-    "same step again": "every step is the first one again. Where do the new P and Q go in?",
-    "steps of another length": "{when}, it moves {what} times as far as the update. Does alpha "
-    "change on the way?",
+    "same step again": "Every step is the first one again. Where do the new P and Q go in?",
+    "steps of another length": "{X} moves {what:.3g} times as far as it should. Does alpha change "
+    "on the way?",
     # In the step of a factor
-    "2 missing": "For {X} the data pull half as much as they should. What is the slope of a square?",
+    "2 missing": "For {X} the data pull half as much as they should. What is the slope of a "
+    "square?",
     "data counted again": "For {X} the data pull twice as much as they should: 2 E is enough.",
     "half of beta": "For {X} beta counts half: the update has beta, not beta / 2.",
-    "beta counted again": "For {X} beta counts twice: the update has beta, not 2 beta.",
-    "2 of beta's bracket": "For {X} beta counts twice: does the 2 stand before a bracket with both?",
-    "beta ignored": "The step of {X} is the one without beta.",
-    "beta's value ignored": "The step of {X} is the one with beta = 0.02, whatever beta is given.",
-    "sign of beta": "beta pushes {X} away from zero. It is there to pull back.",
-    "sign of the gradient": "The data push {X} uphill, and the error grows. Look at the signs.",
-    "2 and beta missing": "The step of {X} is alpha E times the other factor: without the 2, and "
-    "without beta.",
+    "beta counted again": "For {X} beta counts twice. Does the 2 stand before a bracket with both?",
+    "beta ignored": "For {X} the numbers are those without beta.",
+    "beta's value ignored": "For {X} the numbers are those for beta = 0.02, though another is given.",
+    "sign of beta": "For {X} beta pushes away from zero. It is there to pull back.",
+    "sign of the gradient": "For {X} the data push uphill, so the error grows. Look at the signs.",
+    "2 and beta missing": "For {X} the 2 is missing, and beta.",
     "alpha misses beta": "For {X} beta is not multiplied by alpha. Is a bracket missing?",
     "alpha misses the data": "For {X} only beta is multiplied by alpha. Is a bracket missing?",
-    "alpha missing": "The step of {X} is not multiplied by alpha.",
-    "alpha ignored": "The step of {X} is the one with alpha = 0.002, whatever alpha is given.",
-    "change alone": "What comes back for {X} is the change alone, not {X} with the change added.",
+    "alpha missing": "For {X} the step is not multiplied by alpha.",
+    "alpha ignored": "For {X} the numbers are those for alpha = 0.002, though another is given.",
+    "change alone": "For {X} the change comes back alone, not added to the old values.",
     "beta of the other factor": "For {X} beta is multiplied by the other factor.",
-    "data of the same factor": "In the step of {X} the error is multiplied by {X}, not by the other.",
-    "beta with the sign": "For {X} beta is multiplied by the sign of {X}, not by {X}.",
-    "beta with the square": "For {X} beta is multiplied by the square of {X}, not by {X}.",
-    "beta by itself": "For {X} beta is subtracted as it is, not multiplied by {X}.",
-    "error squared": "In the step of {X} the error is squared. The slope of a square is not.",
-    "error without sign": "In the step of {X} the error has lost its sign.",
-    "P Q^T never subtracted": "In the step of {X} R stands where the error R - P Q^T should be.",
-    "P Q^T added": "In the step of {X} the error is R + P Q^T. It should be R - P Q^T.",
-    "only the sign of the slope": "Of the slope of {X} only the sign is used.",
+    "data of the same factor": "For {X} the error is multiplied by the factor itself, not by the "
+    "other one.",
+    "beta with the sign": "For {X} beta is multiplied by the sign of the factor, not by the factor.",
+    "beta with the square": "For {X} beta is multiplied by the square of the factor.",
+    "beta by itself": "For {X} beta is subtracted as it is, not multiplied by the factor.",
+    "error squared": "For {X} the error is squared. The slope of a square is not.",
+    "error without sign": "For {X} the error has lost its sign.",
+    "P Q^T never subtracted": "For {X} R stands where the error R - P Q^T should be.",
+    "P Q^T added": "For {X} the error is R + P Q^T. It should be R - P Q^T.",
+    "moved by alpha": "For {X} every entry moves by alpha, up or down, whatever its slope is.",
     "fraction upside down": "For {X} the fraction is upside down: where P Q^T is too small it "
     "shrinks. Which belongs on top?",
     "additive step": "For {X} something is added. What does the name of the method say?",
-    "X itself missing": "The new {X} is the fraction alone: {X} is not multiplied by it.",
-    "denominator missing": "{X} is multiplied by the numerator alone.",
+    "X itself missing": "For {X} the fraction is taken alone: the old values are not multiplied "
+    "by it.",
+    "denominator missing": "For {X} the denominator is missing.",
     "brackets": "For {X} the numbers are those without brackets round the denominator: Python "
     "reads a / b @ c as (a / b) @ c.",
-    "old factor below": "The denominator of {X} has the old values of the other factor, the "
+    "old factor below": "For {X} the denominator has the old values of the other factor, the "
     "numerator the new ones.",
-    "old factor above": "The numerator of {X} has the old values of the other factor, the "
+    "old factor above": "For {X} the numerator has the old values of the other factor, the "
     "denominator the new ones.",
-    "old and new below": "The denominator of {X} has old and new values of the other factor mixed.",
-    "X X^T X below": "The denominator of {X} is made of {X} alone; the other factor is missing.",
+    "old and new below": "For {X} the denominator has old and new values of the other factor mixed.",
+    "other factor missing below": "For {X} the denominator is made of the factor itself alone; the "
+    "other one is missing.",
     "square root": "For {X} the numbers are those with the square root of the fraction: another "
     "method, which the handout does not ask for.",
     "square": "For {X} the fraction is squared.",
-    "Kullback-Leibler": "The numbers of {X} are those of the update for the Kullback-Leibler "
+    "Kullback-Leibler": "For {X} the numbers are those of the update for the Kullback-Leibler "
     "divergence: another method, which the handout does not ask for.",
-    "constant below": "{what:.3g} is added to the denominator of {X}: too much beside its numbers.",
-    "additive rate": "For {X}, {what:.3g} times numerator minus denominator is added. What does the "
+    "multiple": "For {X} the numbers are {what:.3g} times those of the update.",
+    "constant below": "For {X} {what:.3g} is added to the denominator: too much beside its numbers.",
+    "additive rate": "For {X} {what:.3g} times numerator minus denominator is added. What does the "
     "name of the method say?",
-    "counts": "In the step of {X} the data count {what[0]:.3g} times and beta {what[1]:.3g} times.",
-    "cut off at 0": "The step of {X} is right, but negative values are cut off at 0.",
-    "cut off at 0 and 1": "The step of {X} is right, but values are cut off at 0 and at 1.",
-    "cut off at 1": "The step of {X} is right, but values above 1 are cut off.",
-    "cut off at -1 and 1": "The step of {X} is right, but values are cut off at -1 and at 1.",
-    "sign taken away": "The step of {X} is right, but then its signs are taken away.",
-    "lengths made 1": "The step of {X} is right, but then its columns are brought to length 1.",
-    "sums made 1": "The step of {X} is right, but then it is divided by its sums.",
-    "whole numbers": "The step of {X} is right, but then it becomes whole numbers.",
-    # Where no name is proved
-    "another method": "{what}",
-    "not the update": "{what}",
+    "counts": "For {X} the data count {what[0]:.3g} times and beta {what[1]:.3g} times.",
+    "cut off at 0": "For {X} the update is right, but negative values are cut off at 0.",
+    "cut off at 1": "For {X} the update is right, but values above 1 are cut off.",
+    "cut off at 0 and 1": "For {X} the update is right, but values are cut off at 0 and at 1.",
+    "cut off at -1 and 1": "For {X} the update is right, but values are cut off at -1 and at 1.",
+    "sign taken away": "For {X} the update is right, but then the signs are taken away.",
+    "lengths made 1": "For {X} the update is right, but then columns are brought to length 1.",
+    "sums made 1": "For {X} the update is right, but then it is divided by sums.",
+    "whole numbers": "For {X} the update is right, but then it is turned into whole numbers.",
 }
-
-
 OTHER_METHODS = ("square root", "Kullback-Leibler")
 
 
-def wrong(label, places=(), **details):
-    return Settled(Verdict(WRONG, label, HINTS[label].format(**details), places))
+def wrong(label, **details):
+    """Return what ends the check of an answer with a mistake that was recognised."""
+    return measured(label, HINTS[label].format(**details))
+
+
+def measured(label, text, places=()):
+    """Return what ends the check of an answer of which numbers are told."""
+    return Settled(Verdict(WRONG, label, text.strip(), places))
 
 
 # ---- Problems
@@ -152,6 +157,8 @@ def start(problem):
     N, M, K, steps, numbers = problem
     rng = np.random.RandomState(N + M)
     P, Q, A, B = (rng.rand(n, K) for n in (N, M, N, M))
+    if N >= 100:  # as the faces, it is nowhere black
+        A, B = A + 0.2, B + 0.2
     if not numbers:  # in units so small that the handout's rule for stopping waits
         unit = 1 if steps < 12 else 100 if steps <= 99 else 1e4
         return unit**2 * A @ B.T, unit * P, unit * Q
@@ -213,6 +220,15 @@ def online(order, R, P, Q, *numbers, rules=None):
     return P, Q
 
 
+def online_from_one_error(order, R, P, Q, *numbers):
+    """Update for one entry after the other, with the errors as they are before the first."""
+
+    def rule(X, Y, E, errors, *numbers):
+        return descend(X, Y, errors, None, *numbers)
+
+    return online(order, error_of(R, P, Q), P, Q, *numbers, rules=[rule, rule])
+
+
 def by_features(order, R, P, Q):
     """Update multiplicatively, each feature from the newest values of the others."""
     P, Q = P.copy(), Q.copy()
@@ -249,7 +265,8 @@ GRADIENT = FULL_BATCH | ONLINE
 PLAIN = named(full_batch, ORDERS[:3])
 REPEATED = {f"each factor {n} times": functools.partial(repeated, n) for n in (2, 3, 5, 10)}
 UPDATE = PLAIN | named(by_features, [f"feature by feature{x}" for x in FEATURES]) | REPEATED
-STEPS = GRADIENT | UPDATE
+FROM_ONE_ERROR = named(online_from_one_error, ORDERS, "online from one error, ")
+STEPS = GRADIENT | UPDATE | FROM_ONE_ERROR
 
 
 def same(data):
@@ -296,7 +313,6 @@ def gradient_formulas(X, Y, E, R, alpha, beta):
         ("sign of the gradient", X - alpha * 2 * data),
         ("sign of the gradient", X - alpha * data),
         ("2 and beta missing", X + alpha * data),
-        ("2 of beta's bracket", X + alpha * 2 * (data - beta * X)),
         ("alpha misses beta", X + alpha * 2 * data - beta * X),
         ("alpha misses beta", X + alpha * data - beta * X),
         ("alpha misses the data", X + 2 * data - alpha * beta * X),
@@ -315,7 +331,7 @@ def gradient_formulas(X, Y, E, R, alpha, beta):
         ("error without sign", X + alpha * (2 * abs(E) @ Y - beta * X)),
         ("P Q^T never subtracted", X + alpha * (2 * R @ Y - beta * X)),
         ("P Q^T added", X + alpha * (2 * (2 * R - E) @ Y - beta * X)),
-        ("only the sign of the slope", X + alpha * np.sign(slope)),
+        ("moved by alpha", X + alpha * np.sign(slope)),
         *afterwards(right),
     ]
 
@@ -338,7 +354,7 @@ def update_formulas(X, Y, E, R, old):
         ("old factor above", X * (R @ old) / bottom),
         ("old and new below", X * top / (X @ (old.T @ Y))),
         ("old and new below", X * top / (X @ (Y.T @ old))),
-        ("X X^T X below", X * top / (X @ (X.T @ X))),
+        ("other factor missing below", X * top / (X @ (X.T @ X))),
         ("square root", X * np.sqrt(top / bottom)),
         ("square", X * (top / bottom) ** 2),
         ("Kullback-Leibler", X * (R / (X @ Y.T) @ Y) / Y.sum(axis=0)),
@@ -351,8 +367,8 @@ def afterwards(X):
     lengths = np.linalg.norm(X, axis=-2, keepdims=True)
     return [
         ("cut off at 0", np.maximum(X, 0)),
-        ("cut off at 0 and 1", np.clip(X, 0, 1)),
         ("cut off at 1", np.minimum(X, 1)),
+        ("cut off at 0 and 1", np.clip(X, 0, 1)),
         ("cut off at -1 and 1", np.clip(X, -1, 1)),
         ("sign taken away", abs(X)),
         ("lengths made 1", X / lengths),
@@ -375,11 +391,8 @@ OTHER_DATA = {
     "R / R.max()": lambda R: R / R.max(),
     "R scaled to lie between 0 and 1": lambda R: (R - R.min()) / np.ptp(R),
     "R with mean 0 and deviation 1": lambda R: (R - R.mean()) / R.std(),
+    "": lambda R: np.where(R > 0, R, np.nan),  # the positive entries alone
 }
-
-
-def only_positive(R):
-    return np.where(R > 0, R, np.nan)
 
 
 SPECIAL_DATA = {  # notes on an answer that is right otherwise
@@ -396,11 +409,15 @@ SPECIAL_DATA = {  # notes on an answer that is right otherwise
 
 
 def with_zeros(R):
-    return np.where(np.indices(R.shape).sum(axis=0) % 3, R, 0)
+    return np.where(every_third(R), 0, R)
 
 
 def with_negatives(R):
-    return R - np.median(R)
+    return np.where(every_third(R), -R, R)
+
+
+def every_third(R):
+    return np.indices(R.shape).sum(axis=0) % 3 == 0
 
 
 def in_turn(first, then):
@@ -415,202 +432,13 @@ LATER = {
 }
 
 
-# ---- Evidence
+# ---- Where an answer parts from the update
 
 SMALL = {  # for each kind of exercise: two problems on which a first step is looked at
     True: [Problem(9, 7, 3, 3, (0.01, 0.3)), Problem(8, 11, 2, 3, (0.02, 0.2))],
     False: [Problem(9, 7, 3, 3, ()), Problem(8, 11, 2, 3, ())],
 }
 SINGLE = [Problem(1, 1, 5, 3, (0.01, 0.3)), Problem(1, 1, 4, 3, (0.02, 0.2))]  # one entry in R
-
-
-class Run(NamedTuple):
-    """What an answer made of P and Q in one step, or a few."""
-
-    problem: Problem
-    R: np.ndarray
-    before: tuple
-    after: tuple
-    steps: int
-
-    def of(self, factor):
-        return self.after["PQ".index(factor)]
-
-
-class Reading(NamedTuple):
-    """Which formulas of its list give the first step: 0 is the right one, None that none does."""
-
-    label: str  # as the verdict gives it
-    order: str
-    places: tuple  # for P and for Q
-    runs: list
-
-    def wrong_factors(self):
-        """Return them in the order in which they are updated."""
-        factors = "QP" if self.order.startswith("Q") else "PQ"
-        return [x for x in factors if x not in self.of_factors(0)]
-
-    def of_factors(self, place):
-        return [factor for factor, found in zip("PQ", self.places) if found == place]
-
-
-def run_of(answer, problem, steps=1):
-    R, *before = start(problem)
-    return Run(problem, R, before, answer(R, *before, steps, *problem.numbers), steps)
-
-
-def sight(order, factor, run):
-    """Return what the update of a factor sees: it, the other one, the error, R, the old other."""
-    R, before, after = run.R, run.before, run.after
-    if factor == "Q":
-        R, before, after = R.T, before[::-1], after[::-1]
-    X, old = before
-    Y, E = old, error_of(R, X, old)
-    if not order.startswith(factor) and order != BOTH_OLD:
-        Y = after[1]
-        if order.endswith("recomputed"):
-            E = error_of(R, X, Y)
-    return X, Y, E, R, old
-
-
-def formulas(seen, numbers):
-    if numbers:
-        return gradient_formulas(*seen[:4], *numbers)
-    return update_formulas(*seen)
-
-
-def fitting(order, factor, runs):
-    """Return the place of the first formula that gives all the runs, or None."""
-    places = None
-    for run in runs:
-        seen = sight(order, factor, run)
-        new = run.of(factor)
-        moved = np.abs(new - seen[0]).max()
-        found = set()
-        for place, (_, formula) in enumerate(formulas(seen, run.problem.numbers)):
-            if np.abs(new - formula).max() <= 1e-4 * moved:
-                found.add(place)
-        places = found if places is None else places & found
-    return min(places, default=None)
-
-
-def read_first_step(answer):
-    """Return the reading, of all orders, with the most that is right, then the most that is known."""
-    runs = [run_of(answer, problem) for problem in SMALL[answer.gradient]]
-    readings = []
-    for order in ORDERS if answer.gradient else ORDERS[:3]:
-        places = tuple(fitting(order, factor, runs) for factor in "PQ")
-        label = f"full batch, {order}" if answer.gradient else order
-        readings.append(Reading(label, order, places, runs))
-    if answer.gradient:
-        readings += read_online(answer, runs)
-    return max(readings, key=lambda x: (len(x.of_factors(0)), -len(x.of_factors(None))))
-
-
-def read_online(answer, runs):
-    """Read the step for a single entry of R, and keep what holds for all entries in turn."""
-    try:
-        single = [run_of(answer, problem) for problem in SINGLE]
-    except NoNumbers:
-        return
-    for order in ORDERS:
-        places = tuple(fitting(order, factor, single) for factor in "PQ")
-        if None in places:
-            continue
-        rules = [functools.partial(one_formula, place) for place in places]
-        steps = (online(order, x.R, *x.before, *x.problem.numbers, rules=rules) for x in runs)
-        if all(near(step, run.after) for step, run in zip(steps, runs)):
-            yield Reading(f"online, {order}", order, places, single)
-
-
-def one_formula(place, *seen):
-    return gradient_formulas(*seen)[place][1]
-
-
-def shown(value, other):
-    """Return a number with as many digits as it takes to tell it from the other one."""
-    digits = 3
-    while digits < 12 and f"{value:.{digits}g}" == f"{other:.{digits}g}":
-        digits += 1
-    return f"{value:.{digits}g}"
-
-
-def difference(factor, before, yours, update, step):
-    """Return a sentence on the first entry where much is missing, and three such entries."""
-    off = np.nan_to_num(np.abs(yours - update), nan=np.inf)
-    entries = np.argwhere(off >= 0.3 * off.max())[:3].tolist()
-    places = []
-    for i, k in entries:
-        name = f"{factor}[{i}, {k}] after step {step}"
-        places.append((name, float(yours[i, k]), float(update[i, k])))
-    i, k = entries[0]
-    came, right = float(yours[i, k]), float(update[i, k])
-    text = f"{factor}[{i}, {k}] is {before[i, k]:.3g}, should become {shown(right, came)}"
-    return f"{text} and becomes {shown(came, right)}.", tuple(places)
-
-
-def explain_first_step(reading, label="not the update", finding=""):
-    """Raise what is wrong with the first step: the numbers, and the names that are proved."""
-    run, right = reading.runs[0], reading.of_factors(0)
-    factor = reading.wrong_factors()[0]
-    seen = sight(reading.order, factor, run)
-    update = formulas(seen, run.problem.numbers)[0][1]
-    numbers, places = difference(factor, seen[0], run.of(factor), update, 1)
-    begin = "In the first step "
-    if run.R.size == 1:
-        begin = "On an R with a single entry, in the first step "
-    if right:
-        begin += f"{right[0]} is right. "
-    names = name_mistakes(reading)
-    if names:
-        label, finding = next(iter(names)), " ".join(names.values())
-    label = "another method" if label in OTHER_METHODS else label
-    raise Settled(Verdict(WRONG, label, f"{begin}{numbers} {finding}".strip(), places))
-
-
-def name_mistakes(reading):
-    """Return the labels that are proved for the factors, with a sentence each."""
-    found = {}
-    for factor in reading.wrong_factors():
-        place = reading.places["PQ".index(factor)]
-        if place is None:
-            name = measure(reading.order, factor, reading.runs)
-        else:
-            run = reading.runs[0]
-            seen = sight(reading.order, factor, run)
-            name = formulas(seen, run.problem.numbers)[place][0], None
-        found.setdefault(name, []).append(factor)
-    names = {}
-    for (label, what), factors in found.items():
-        if label:
-            names[label] = HINTS[label].format(X=" and ".join(sorted(factors)), what=what)
-    return names
-
-
-def measure(order, factor, runs):
-    """Return a label and numbers that fit all runs, or None twice."""
-    found = []
-    for run in runs:
-        X, Y, E, R, _ = sight(order, factor, run)
-        new = run.of(factor)
-        if run.problem.numbers:
-            alpha, beta = run.problem.numbers
-            terms = np.column_stack([2 * alpha * (E @ Y).ravel(), -alpha * beta * X.ravel()])
-            counts = np.linalg.lstsq(terms, (new - X).ravel(), rcond=None)[0]
-            rest = terms @ counts - (new - X).ravel()
-            found.append(("counts", counts, np.abs(rest).max() < 1e-4 * np.abs(new - X).max()))
-            continue
-        top, bottom = R @ Y, X @ (Y.T @ Y)
-        for label, values in (
-            ("constant below", X * top / new - bottom),
-            ("additive rate", (new - X) / (top - bottom)),
-        ):
-            found.append((label, np.median(values), np.ptp(values) < 1e-3 * abs(np.median(values))))
-    for label in dict.fromkeys(label for label, _, _ in found):
-        values = [value for name, value, fits in found if name == label and fits]
-        if len(values) == len(runs) and np.allclose(values[0], values[1], rtol=1e-2, atol=1e-3):
-            return label, tuple(np.round(values[0], 4)) if values[0].ndim else round(values[0], 6)
-    return None, None
 
 
 class NoNumbers(Exception):
@@ -633,6 +461,219 @@ class Experiment:
             raise NoNumbers from settled
 
 
+class Run(NamedTuple):
+    """What an answer made of P and Q in one step, or a few."""
+
+    problem: Problem
+    R: np.ndarray
+    before: tuple
+    after: tuple
+    steps: int
+
+    def of(self, factor):
+        return self.after["PQ".index(factor)]
+
+    def step(self, order, change=same):
+        """Return what an order makes of them."""
+        factors = self.before
+        for _ in range(self.steps):
+            factors = STEPS[order](change(self.R), *factors, *self.problem.numbers)
+        return factors
+
+
+def run_of(answer, problem, steps=1):
+    R, *before = start(problem)
+    return Run(problem, R, before, answer(R, *before, steps, *problem.numbers), steps)
+
+
+def shown(value, other):
+    """Return a number with as many digits as it takes to tell it from the other one."""
+    digits = 3
+    while digits < 12 and f"{value:.{digits}g}" == f"{other:.{digits}g}":
+        digits += 1
+    return f"{value:.{digits}g}"
+
+
+def difference(factor, before, yours, update, step):
+    """Return a sentence on the first entry where much is missing, and three such entries."""
+    off = np.nan_to_num(np.abs(yours - update), nan=np.inf)
+    entries = np.argwhere(off >= 0.3 * off.max())[:3].tolist()
+    places = []
+    for i, k in entries:
+        name = f"{factor}[{i}, {k}] after step {step}"
+        places.append((name, float(yours[i, k]), float(update[i, k])))
+    i, k = entries[0]
+    _, came, right = places[0]
+    text = f"{factor}[{i}, {k}] is {before[i, k]:.3g}, should become {shown(right, came)}"
+    return f"{text} and becomes {shown(came, right)}.", tuple(places)
+
+
+def parting(label, when, run, update, text=""):
+    """Return what ends a check where the factors of a run are not those of the update."""
+    for factor, before, yours, right in zip("PQ", run.before, run.after, update):
+        if not near([yours], [right], 1e-5):
+            numbers, places = difference(factor, before, yours, right, run.steps)
+            return measured(label, f"{when} {numbers} {text}", places)
+    return measured(label, text)
+
+
+# ---- The first step, one factor after the other
+
+
+class Reading(NamedTuple):
+    """Which formulas of its list give the first step: 0 is the right one, None that none does."""
+
+    label: str  # as the verdict gives it
+    order: str
+    places: tuple  # for P and for Q
+    runs: list
+
+    def wrong_factors(self):
+        """Return them in the order in which they are updated."""
+        factors = "QP" if self.order.startswith("Q") else "PQ"
+        return [x for x in factors if x not in self.of_factors(0)]
+
+    def of_factors(self, place):
+        return [factor for factor, found in zip("PQ", self.places) if found == place]
+
+
+def sight(order, factor, run):
+    """Return what the update of a factor sees: it, the other one, the error, R, the old other."""
+    R, before, after = run.R, run.before, run.after
+    if factor == "Q":
+        R, before, after = R.T, before[::-1], after[::-1]
+    X, old = before
+    Y, E = old, error_of(R, X, old)
+    if not order.startswith(factor) and order != BOTH_OLD:
+        Y = after[1]
+        if order.endswith("recomputed"):
+            E = error_of(R, X, Y)
+    return X, Y, E, R, old
+
+
+def formulas(order, factor, run):
+    seen = sight(order, factor, run)
+    if run.problem.numbers:
+        return gradient_formulas(*seen[:4], *run.problem.numbers)
+    return update_formulas(*seen)
+
+
+def fitting(order, factor, runs):
+    """Return the place of the first formula that gives all the runs, or None."""
+    common = None
+    for run in runs:
+        new = run.of(factor)
+        moved = np.abs(new - run.before["PQ".index(factor)]).max()
+        places = set()
+        for place, (_, formula) in enumerate(formulas(order, factor, run)):
+            if np.abs(new - formula).max() <= 1e-4 * moved:
+                places.add(place)
+        common = places if common is None else common & places
+    return min(common, default=None)
+
+
+def read_first_step(answer):
+    """Return the reading, of all orders, with the most that is right, then the most known."""
+    runs = [run_of(answer, problem) for problem in SMALL[answer.gradient]]
+    readings = []
+    for order in ORDERS if answer.gradient else PLAIN:
+        places = tuple(fitting(order, factor, runs) for factor in "PQ")
+        label = f"full batch, {order}" if answer.gradient else order
+        readings.append(Reading(label, order, places, runs))
+    if answer.gradient:
+        readings += read_online(answer, runs)
+    return max(readings, key=lambda x: (len(x.of_factors(0)), -len(x.of_factors(None))))
+
+
+def read_online(answer, runs):
+    """Read the step for a single entry of R, and keep what holds for all entries in turn."""
+    single = []
+    with contextlib.suppress(NoNumbers):
+        single = [run_of(answer, problem) for problem in SINGLE]
+    for order in ORDERS if single else ():
+        places = tuple(fitting(order, factor, single) for factor in "PQ")
+        if None not in places:
+            rules = [functools.partial(one_formula, place) for place in places]
+            steps = (online(order, x.R, *x.before, *x.problem.numbers, rules=rules) for x in runs)
+            if all(near(step, run.after) for step, run in zip(steps, runs)):
+                yield Reading(f"online, {order}", order, places, single)
+    for label in FROM_ONE_ERROR:
+        if all(near(run.step(label), run.after) for run in runs):
+            yield Reading(label, label, (0, 0), runs)
+
+
+def one_formula(place, *seen):
+    return gradient_formulas(*seen)[place][1]
+
+
+def measure(order, factor, runs):
+    """Return a label and numbers that fit all runs, or None twice."""
+    found = {}
+    for run in runs:
+        X, Y, E, R, _ = sight(order, factor, run)
+        new = run.of(factor)
+        if run.problem.numbers:
+            alpha, beta = run.problem.numbers
+            terms = np.column_stack([2 * alpha * (E @ Y).ravel(), -alpha * beta * X.ravel()])
+            counts = np.linalg.lstsq(terms, (new - X).ravel(), rcond=None)[0]
+            rest = terms @ counts - (new - X).ravel()
+            if np.abs(rest).max() < 1e-4 * np.abs(new - X).max():
+                found.setdefault("counts", []).append(tuple(np.round(counts, 3)))
+            continue
+        top, bottom = R @ Y, X @ (Y.T @ Y)
+        values = {
+            "multiple": new * bottom / (X * top),
+            "constant below": X * top / new - bottom,
+            "additive rate": (new - X) / (top - bottom),
+        }
+        for label, value in values.items():
+            if np.ptp(value) < 1e-3 * abs(np.median(value)):
+                found.setdefault(label, []).append(float(f"{np.median(value):.3g}"))
+    for label, values in found.items():
+        if len(values) == len(runs) and len({*values}) == 1:
+            return label, values[0]
+    return None, None
+
+
+def name_mistakes(reading):
+    """Return the labels that are proved for the factors, with a sentence each."""
+    found = {}
+    for factor in reading.wrong_factors():
+        place = reading.places["PQ".index(factor)]
+        if place is None:
+            name = measure(reading.order, factor, reading.runs)
+        else:
+            name = formulas(reading.order, factor, reading.runs[0])[place][0], None
+        found.setdefault(name, []).append(factor)
+    names = {}
+    for (label, what), factors in found.items():
+        if label:
+            names[label] = HINTS[label].format(X=" and ".join(sorted(factors)), what=what)
+    return names
+
+
+def explain_factors(reading, label="not the update", finding=""):
+    """Raise what is wrong with the first step: the numbers, and the names that are proved."""
+    run, right = reading.runs[0], reading.of_factors(0)
+    factor = reading.wrong_factors()[0]
+    before = run.before["PQ".index(factor)]
+    update = formulas(reading.order, factor, run)[0][1]
+    numbers, places = difference(factor, before, run.of(factor), update, 1)
+    when = "In the first step "
+    if run.R.size == 1:
+        when = "On an R with a single entry, in the first step "
+    if right:
+        when += f"{right[0]} is right. "
+    names = name_mistakes(reading)
+    if names:
+        label, finding = next(iter(names)), " ".join(names.values())
+    label = "another method" if label in OTHER_METHODS else label
+    raise measured(label, f"{when}{numbers} {finding}", places)
+
+
+# ---- Other experiments
+
+
 def explain(answer, problems, label="not the update", finding=""):
     """Raise the reason why an answer is wrong; problems are those where it was seen.
 
@@ -640,93 +681,126 @@ def explain(answer, problems, label="not the update", finding=""):
     """
     answer = Experiment(answer)
     try:
-        explain_by_first_step(answer, label, finding)
+        order = explain_first_step(answer, label, finding)
+        for problem in [*SMALL[answer.gradient], *problems]:
+            explain_later_steps(answer, problem, order, label, finding)
     except NoNumbers:  # which it gives only where steps is larger, perhaps
-        explain_nearest(answer, run_of(answer, problems[0], problems[0].steps), label, finding)
-    reading = read_first_step(answer)
-    for problem in [*SMALL[answer.gradient], *problems]:
-        with contextlib.suppress(NoNumbers):
-            explain_later_steps(answer, problem, reading.label, label, finding)
-    raise wrong(label, what=f"A few steps are right, but many are not. {finding}".strip())
+        run = run_of(answer, problems[0], problems[0].steps)
+        raise explain_nearest(answer, run, label, finding) from None
+    raise measured(label, f"A few steps are right, but many are not. {finding}")
 
 
-def explain_by_first_step(answer, label, finding):
-    """Raise a reason, unless the first step is right."""
+def explain_first_step(answer, label, finding):
+    """Return the order of the first step if it is right, or raise a reason."""
     first = run_of(answer, SMALL[answer.gradient][0])
-    if not near(run_of(answer, first.problem).after, first.after, 0):
+    again = run_of(answer, first.problem)
+    if not all(np.array_equal(X, Y, True) for X, Y in zip(first.after, again.after)):
         explain_chance(answer, first)
-        raise wrong(label, what=f"Two runs from the same start differ. {finding}".strip())
+        raise measured(label, f"Two runs from the same start differ. {finding}")
     explain_parts(answer)
     reading = read_first_step(answer)
     if reading.places == (0, 0):
-        return
+        return reading.label
     if 0 not in reading.places:
-        explain_other_data(answer, reading.runs)
+        explain_whole_step(answer, reading.runs)
+    if None in reading.places and not (answer.gradient and label == "another method"):
+        explain_start(answer, first)
     if reading.places == (None, None) and not name_mistakes(reading):
-        for look in (explain_start, explain_rows):
-            with contextlib.suppress(NoNumbers):
-                look(answer, first)
-        explain_nearest(answer, first, label, finding)
-    explain_first_step(reading, label, finding)
+        if answer.gradient:
+            explain_rows(answer)
+        raise explain_nearest(answer, first, label, finding)
+    explain_factors(reading, label, finding)
+
+
+def explain_standstill(answer):
+    """Raise a reason why one step or two give the same, unless it is that it stands still."""
+    answer = Experiment(answer)
+    explain_parts(answer)
+    explain_start(answer, run_of(answer, SMALL[answer.gradient][0]))
+    reading = read_first_step(answer)
+    if None not in reading.places and reading.places != (0, 0):
+        explain_factors(reading)
+
+
+def explain_nearest(answer, run, label, finding):
+    """Compare with the order that comes nearest."""
+    updates = []
+    for order in GRADIENT if answer.gradient else PLAIN:
+        update = run.step(order)
+        far = sum(np.abs(X - Y).max() / np.abs(Y).max() for X, Y in zip(run.after, update))
+        updates.append((np.nan_to_num(far, nan=np.inf), len(updates), update))
+    when = "In the first step" if run.steps == 1 else f"In {run.steps} steps"
+    return parting(label, when, run, min(updates)[-1], finding)
 
 
 def explain_chance(answer, run):
-    """Explain an answer that draws random numbers: does it go on from the P and Q that it gets?"""
-    sizes = [np.median(np.abs(X)) for X in run.after]
+    """See whether an answer that draws random numbers goes on from the P and Q that it gets."""
     large = [1000 * X for X in run.before]
     factors = answer(run.R, *large, 1, *run.problem.numbers)
-    sizes_then = [np.median(np.abs(X)) for X in factors]
-    if all(0.1 < now / then < 10 for now, then in zip(sizes, sizes_then)):
-        raise wrong("start ignored")
+    sizes = [np.median(np.abs(X)) for X in (*run.after, *factors)]
+    if 0.1 < sizes[2] / sizes[0] < 10 and 0.1 < sizes[3] / sizes[1] < 10:
+        raise wrong("start ignored", X="P and Q")
 
 
 def explain_start(answer, run):
     """See whether another start gives the same."""
-    other = [X[::-1] + 0.1 for X in run.before]
-    if near(answer(run.R, *other, 1, *run.problem.numbers), run.after, 1e-9):
-        raise wrong("start ignored")
+    P, Q = (X[::-1] + 0.1 for X in run.before)
+    starts = {"P and Q": (P, Q), "P": (P, run.before[1]), "Q": (run.before[0], Q)}
+    for X, factors in starts.items():
+        if near(answer(run.R, *factors, 1, *run.problem.numbers), run.after, 1e-9):
+            raise wrong("start ignored", X=X)
 
 
 def explain_parts(answer):
     """See whether the same rows or features stay as they are on two problems."""
     parts = []
     for problem in SMALL[answer.gradient]:
-        R, *before = start(problem)
-        after = answer(R, *before, 2, *problem.numbers)
-        parts.append({})
-        for factor, X, new in zip("PQ", before, after):
+        run = run_of(answer, problem, 2)
+        parts.append([])
+        for factor, X, new in zip("PQ", run.before, run.after):
             for axis, thing in enumerate(("row", "feature")):
                 still = np.all(X == new, axis=1 - axis)
-                for part, expected in still_parts(thing, len(still)):
-                    if np.array_equal(still, expected):
-                        parts[-1][factor, part] = True
+                parts[-1] += [(factor, part) for part in still_parts(thing, still)]
     for factor, part in parts[0]:
         if (factor, part) in parts[1]:
             raise wrong("part never moves", X=factor, part=part)
 
 
-def still_parts(thing, n):
-    first, last = np.arange(n) == 0, np.arange(n) == n - 1
-    yield f"The first {thing}", first
-    yield f"The last {thing}", last
-    yield f"Everything but the first {thing}", ~first
-    yield f"Everything but the last {thing}", ~last
+def still_parts(thing, still):
+    """Yield what stays as it is, in words."""
+    first, last = (np.arange(len(still)) == place for place in (0, len(still) - 1))
+    parts = {"The first": first, "The last": last, "All but the first": ~first}
+    for words, part in parts.items():
+        if np.array_equal(still, part):
+            yield f"{words} {thing}"
 
 
-def explain_other_data(answer, runs):
-    """See whether the first step is the right one for another R."""
-    changes = OTHER_DATA | ({"": only_positive} if answer.gradient else {})
-    for what, change in changes.items():
-        for label in GRADIENT if answer.gradient else PLAIN:
-            steps = (STEPS[label](change(x.R), *x.before, *x.problem.numbers) for x in runs)
-            if all(near(step, run.after) for step, run in zip(steps, runs)):
-                raise wrong("other data" if what else "entries with R <= 0 skipped", what=what)
+def explain_whole_step(answer, runs):
+    """See whether the first step is right for another R, or but for what is done afterwards."""
+    for order in GRADIENT if answer.gradient else PLAIN:
+        for what, change in OTHER_DATA.items():
+            if all(near(run.step(order, change), run.after) for run in runs):
+                label = "other data" if what else "entries with R <= 0 skipped"
+                text = HINTS[label].format(what=what)
+                raise parting(label, "In the first step", runs[0], runs[0].step(order), text)
+        labels = [done_afterwards(order, run) for run in runs]
+        for label in labels[0]:
+            if label in labels[1]:
+                text = HINTS[label].format(X="P and Q")
+                raise parting(label, "In the first step", runs[0], runs[0].step(order), text)
 
 
-def explain_rows(answer, run):
+def done_afterwards(order, run):
+    """Return the labels of what gives this run if it is done to both factors after the step."""
+    update = run.step(order)
+    changed = {"change alone": [X - Y for X, Y in zip(update, run.before)]}
+    for (label, P), (_, Q) in zip(*map(afterwards, update)):
+        changed[label] = P, Q
+    return [label for label, factors in changed.items() if near(run.after, factors)]
+
+
+def explain_rows(answer):
     """See whether a single entry that fits keeps the rest of its row from being visited."""
-    if not run.problem.numbers:
-        return
     R, P, Q = start(Problem(1, 6, 2, 1, (0.01, 0.0)))
     moved = []
     for entry in (R[0, 0], P[0] @ Q[0]):
@@ -735,23 +809,6 @@ def explain_rows(answer, run):
         moved.append(np.any(new[1:] != Q[1:]))
     if moved == [True, False]:
         raise wrong("leaves the row")
-
-
-def explain_nearest(answer, run, fallback, finding):
-    """Compare with the order that comes nearest."""
-    updates = []
-    for order in GRADIENT if answer.gradient else PLAIN:
-        update = run.before
-        for _ in range(run.steps):
-            update = STEPS[order](run.R, *update, *run.problem.numbers)
-        far = [np.abs(X - Y).max() / np.abs(Y).max() for X, Y in zip(run.after, update)]
-        updates.append((np.nan_to_num(sum(far), nan=np.inf), len(updates), update))
-    when = "In the first step" if run.steps == 1 else f"In {run.steps} steps"
-    for factor, before, yours, right in zip("PQ", run.before, run.after, min(updates)[-1]):
-        if not near([yours], [right], 1e-5):
-            numbers, places = difference(factor, before, yours, right, run.steps)
-            text = f"{when} {numbers} {finding}".strip()
-            raise Settled(Verdict(WRONG, fallback, text, places))
 
 
 def explain_later_steps(answer, problem, order, label, finding):
@@ -767,24 +824,18 @@ def explain_later_steps(answer, problem, order, label, finding):
         return
     when = {1: "In", 2: "The first step is right. In"}
     when = when.get(step, f"The first {step - 1} steps are right. In") + f" step {step}"
+    run = Run(problem, R, points[-2], points[-1], step)
     for name, data_of in LATER.items():
         data = data_of(R, error_of(R, *before), points[:-1])
-        if near(points[-1], STEPS[order](data, *points[-2], *problem.numbers), 1e-5):
-            raise wrong(name, when=when)
-    explain_length(points, update, when)
-    for factor, old, yours, right in zip("PQ", points[-2], points[-1], update):
-        if not near([yours], [right], 1e-5):
-            numbers, places = difference(factor, old, yours, right, step)
-            raise wrong(label, places, what=f"{when} {numbers} {finding}".strip())
-
-
-def explain_length(points, update, when):
-    """See whether the last step is the first one again, or longer or shorter than the update's."""
-    moves = [[new - old for new, old in zip(*pair)] for pair in zip(points[1:], points)]
-    if near(moves[-1], moves[0], 1e-5):
-        raise wrong("same step again")
-    asked = np.concatenate([(X - Y).ravel() for X, Y in zip(update, points[-2])])
-    made = np.concatenate([X.ravel() for X in moves[-1]])
-    times = made @ asked / (asked @ asked)
-    if np.abs(made - times * asked).max() < 1e-4 * np.abs(made).max():
-        raise wrong("steps of another length", when=when, what=f"{times:.3g}")
+        if near(run.after, STEPS[order](data, *run.before, *problem.numbers), 1e-5):
+            raise parting(name, when, run, update, HINTS[name])
+    moves = [X - Y for X, Y in zip(run.after, run.before)]
+    if near(moves, [X - Y for X, Y in zip(points[1], before)], 1e-5):
+        raise parting("same step again", when, run, update, HINTS["same step again"])
+    for factor, made, old, right in zip("PQ", moves, run.before, update):
+        asked = right - old
+        times = np.sum(made * asked) / np.sum(asked**2)
+        if abs(times - 1) > 1e-3 and near([made], [times * asked], 1e-4):
+            name = "steps of another length"
+            raise parting(name, when, run, update, HINTS[name].format(X=factor, what=times))
+    raise parting(label, when, run, update, finding)

@@ -35,15 +35,25 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 BLOCKS = ("body", "handlers", "orelse", "finalbody")
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # raised by ast.parse
-SHARED = {"N": 100, "M": 256, "K": 2, "R": np.ones((100, 256))}  # which the caller changes
-SHARED |= {"P": np.ones((100, 2)), "Q": np.ones((256, 2))}
+SHARED = {  # names of the notebook that the caller changes
+    "N": 100,
+    "M": 256,
+    "K": 2,
+    "R": np.ones((100, 256)),
+    "P": np.ones((100, 2)),
+    "Q": np.ones((256, 2)),
+}
 OF_THE_SHEET = {  # imports that a student who hands in only the functions relies on
     "np": "import numpy as np",
     "plt": "import matplotlib.pyplot as plt",
     "time": "from time import time",
     "resize": "from skimage.transform import resize",
 }
+AT_MARGIN = re.compile(r"[^\s#)\]}@]")  # where a statement, or a text, begins
+HEADER = re.compile(r"(for|while|if|with|try|elif|else|return)\b")
+BLANK = re.compile(r"\s*(#|$)")  # a line without code
 PROJECT = "mf_solutions"
+USES_PROJECT = {f"uses {PROJECT}": f"It uses the module {PROJECT}, which holds the solution."}
 
 
 def no_verdict(label, text):
@@ -72,15 +82,23 @@ def read_folder(folder):
                 modules[path] = cells_of(name, path)
         except Settled as settled:
             faults.append(settled)
-    answers = [found for path, found in modules.items() if holds_answer(path, found, notebooks)]
-    if not answers and not notebooks:
-        answers = list(modules.values())
-    cells = sum(answers, []) + notebooks
+    cells = answers_in(modules, notebooks) + notebooks
     if not cells and faults:
         raise faults[0]
     if sum(len(cell.source) for cell in cells) > MOST_CODE:
         raise Settled(no_verdict("too large", f"expected at most {MOST_CODE} letters of code."))
     return cells
+
+
+def answers_in(modules, notebooks):
+    """Return the cells of the modules that hold answers, or of all if there is nothing else."""
+    answers = []
+    for path, cells in modules.items():
+        if holds_answer(path, cells, notebooks):
+            answers += cells
+    if answers or notebooks:
+        return answers
+    return sum(modules.values(), [])
 
 
 def cells_of(name, path):
@@ -102,10 +120,12 @@ def notebook_cells(name, content):
     notebook = json.loads(content, parse_int=float)  # which takes no time for many digits
     sheets = notebook.get("worksheets", [notebook])  # before version 4
     cells = []
-    for place, cell in enumerate((cell for sheet in sheets for cell in sheet["cells"]), 1):
-        source = "".join(cell.get("source", cell.get("input", "")))
-        source = source.encode("utf-8", "replace").decode()
-        cells.append(Cell(name, place, source, cell["cell_type"] == "code"))
+    for sheet in sheets:
+        for cell in sheet["cells"]:
+            lines = cell.get("source", cell.get("input", ""))
+            source = "".join(lines).encode("utf-8", "replace").decode()
+            is_code = cell["cell_type"] == "code"
+            cells.append(Cell(name, len(cells) + 1, source, is_code))
     return cells
 
 
@@ -164,7 +184,7 @@ class Reading:
                     self.aside.add(number)
 
     def unreadable(self, part, number, offset, error):
-        """Find the answer above a text, or say why Python cannot read it."""
+        """Find the answer above some text, or say why Python cannot read it."""
         ended = without_prose(part)
         if ended:
             self.aside.add(number)
@@ -208,7 +228,8 @@ class Reading:
         for cell in self.cells:
             if not cell.is_code and definition_of(self.name).search(cell.source):
                 return f"; the text cell {cell.place} of {cell.file} has a function of that name"
-        wanted = arguments(ast.parse(EXERCISES[self.name].blank).body[0])
+        blank = ast.parse(EXERCISES[self.name].blank).body[0]
+        wanted = arguments(blank)
         for node in self.statements[::-1]:
             if isinstance(node, ast.FunctionDef) and node.name not in EXERCISES:
                 if arguments(node)[:4] == wanted[:4]:
@@ -225,7 +246,8 @@ def definition_of(name):
 
 def arguments(function):
     given = function.args
-    return [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    all_of_them = given.posonlyargs + given.args + given.kwonlyargs
+    return [argument.arg for argument in all_of_them]
 
 
 def parts(source):
@@ -233,7 +255,8 @@ def parts(source):
     above each."""
     if parses(source):
         return [(0, source)]
-    starts = [match.start() for match in re.finditer(r"^(def|class|import|from|@)", source, re.M)]
+    margin = re.finditer(r"^(def|class|import|from|@)", source, flags=re.M)
+    starts = [match.start() for match in margin]
     found, lines, begin = [], 0, 0
     for end in (*starts, len(source)):
         found.append((lines, source[begin:end]))
@@ -245,16 +268,19 @@ def parts(source):
 def without_prose(part):
     """Return a definition without the text below it, or nothing if what is below is code."""
     lines = part.splitlines()
-    margin = [number for number, line in enumerate(lines) if re.match(r"[^\s#)\]}@]", line)]
-    heads = [number for number in margin if re.match(r"(async\s+)?def\b", lines[number])]
-    below = [number for number in margin if heads and number > heads[0]]
-    ended = "\n".join(lines[: below[0]]) if below else ""
-    if not ended or not parses(ended):
+    margin = [number for number, line in enumerate(lines) if AT_MARGIN.match(line)]
+    while margin and not re.match(r"(async\s+)?def\b", lines[margin[0]]):
+        margin.pop(0)
+    below = margin[1:]
+    if not below:
+        return ""
+    ended = "\n".join(lines[: below[0]])
+    if not parses(ended):
         return ""
     for number in below:
         if not re.fullmatch(r"\w+\s*", lines[number]):  # one word may be either
-            header = re.match(r"(for|while|if|with|try|elif|else|return)\b", lines[number])
-            return "" if header or parses(lines[number]) else ended
+            is_code = HEADER.match(lines[number]) or parses(lines[number])
+            return "" if is_code else ended
     return ended
 
 
@@ -275,9 +301,11 @@ def readable(source):
     if parses(source):
         return source
     lines = source.split("\n")
-    first = next((n for n, line in enumerate(lines) if not re.match(r"\s*(#|$)", line)), 0)
-    if lines[first].startswith("%%"):
-        lines[first] = ""
+    for number, line in enumerate(lines):
+        if not BLANK.match(line):
+            if line.startswith("%%"):
+                lines[number] = ""
+            break
     filled = [line + "\n" for line in without_magics(lines)]
     return "".join(filled_loops(filled))
 
@@ -287,8 +315,11 @@ def without_magics(lines):
     from IPython.core.inputtransformer2 import TransformerManager  # it takes a while
 
     manager = TransformerManager()
-    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    blank, lines = lines[:first], [line + "\n" for line in lines[first:]]
+    first = 0
+    while not lines[first].strip():  # IPython would drop such lines
+        first += 1
+    blank = lines[:first]
+    lines = [line + "\n" for line in lines[first:]]
     with contextlib.suppress(Exception):  # of the tokenizer, where a line is no Python at all
         for transform in manager.cleanup_transforms:
             lines = transform(lines)
@@ -312,7 +343,7 @@ def filled_loops(lines):
         head = re.match(r"([ \t]*)for\b[^#\n]*:(?=[ \t]*(#|$))", line)
         if head and re.match(rf"{head[1]}return\b", follows):
             lines[number] = f"{head[0]} pass{line[head.end() :]}"
-        if not re.match(r"\s*(#|$)", line):
+        if not BLANK.match(line):
             follows = line
     return lines
 
@@ -329,8 +360,10 @@ def bound(node):
     if isinstance(node, DEFINITIONS):
         return {node.name} | added_to(node)
     if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-        targets = getattr(node, "targets", None) or [node.target]
-        return {x.id for target in targets for x in ast.walk(target) if isinstance(x, ast.Name)}
+        names = set()
+        for target in getattr(node, "targets", None) or [node.target]:
+            names |= {inner.id for inner in ast.walk(target) if isinstance(inner, ast.Name)}
+        return names
     names = set()
     with contextlib.suppress(RecursionError):  # thousands of elif
         for block in BLOCKS:
@@ -348,15 +381,20 @@ def is_setting(call):
 
 def added_to(node):
     """Return the functions that a definition adds to: f, by @f.register of singledispatch."""
-    inner = [x for decorator in node.decorator_list for x in ast.walk(decorator)]
-    registers = [x for x in inner if isinstance(x, ast.Attribute) and x.attr == "register"]
-    return {x.value.id for x in registers if isinstance(x.value, ast.Name)}
+    names = set()
+    for decorator in node.decorator_list:
+        for inner in ast.walk(decorator):
+            if getattr(inner, "attr", "") == "register" and isinstance(inner.value, ast.Name):
+                names.add(inner.value.id)
+    return names
 
 
 def calls(node):
     """Whether this calls an answer, ``P, Q = matrix_factorization(...)``, which takes long."""
-    names = (getattr(x.func, "id", "") for x in ast.walk(node) if isinstance(x, ast.Call))
-    return not isinstance(node, DEFINITIONS) and not EXERCISES.keys().isdisjoint(names)
+    if isinstance(node, DEFINITIONS):
+        return False
+    called = [inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    return any(getattr(function, "id", "") in EXERCISES for function in called)
 
 
 def binding(names, statements):
@@ -421,7 +459,7 @@ class Scope(dict):
         self.below = {}  # for each name, the first cell further down that has it
         for node in late[::-1]:
             self.below.update(dict.fromkeys(node.binds, node.cell))
-        self.known = {"*"}.union(self, *(node.binds for node in early))
+        self.known = {"*", *self}.union(*[node.binds for node in early])
         self.bound = self.known.union(self.below)
         firm = [node.binds for node in statements if isinstance(node, DEFINITIONS + IMPORTS)]
         self.given = SHARED.keys() & self.bound.difference(*firm)
@@ -446,9 +484,10 @@ class Scope(dict):
         needed, more, found = set(), {name, "*"}, []
         while more:
             needed |= more
+            missing = needed - self.known
             found = binding(needed, early)
             for node in late:
-                below = {x for x in needed - self.known if self.below.get(x) == node.cell}
+                below = {x for x in missing if self.below.get(x) == node.cell}
                 found += binding(below, [node])
             used_there = set().union(*map(self.needs, found))
             more = used_there - needed - self.given
@@ -466,7 +505,8 @@ class Scope(dict):
         raise self.errors.get(name, KeyError(name))
 
     def compiled(self, node):
-        return compile(ast.Module([node], []), node.file, "exec", self.flags, True)
+        module = ast.Module([node], [])
+        return compile(module, node.file, "exec", self.flags, dont_inherit=True)
 
     def needs(self, node):
         with contextlib.suppress(*UNREADABLE):
@@ -485,7 +525,8 @@ class Scope(dict):
 
 
 def lines_of(node):
-    first = min(x.lineno for x in [node, *getattr(node, "decorator_list", [])])
+    decorators = getattr(node, "decorator_list", [])
+    first = min(part.lineno for part in [node, *decorators])
     return first, node.end_lineno
 
 
@@ -511,6 +552,10 @@ class Bar:
         return Nothing()
 
 
+def bar_over_range(*limits, **options):
+    return Bar(range(*limits))
+
+
 class ProgressBars:
     """Finds tqdm, and what it has inside, after everything else."""
 
@@ -524,7 +569,7 @@ class ProgressBars:
 
     def exec_module(self, module):
         module.tqdm = module.tqdm_notebook = Bar
-        module.trange = module.tnrange = lambda *limits, **options: Bar(range(*limits))
+        module.trange = module.tnrange = bar_over_range
 
 
 # ---- Serving calls
@@ -533,33 +578,45 @@ class ProgressBars:
 class Server:
     def __init__(self):
         self.cells, self.code = [], []
-        self.answer = self.scope = self.line = None
+        self.answer = self.scope = self.line = self.unread = None
 
     def read(self):
         """Read what lies in this folder, before anything of the student's has run."""
-        self.cells = read_folder(Path.cwd())
+        try:
+            self.cells = read_folder(Path.cwd())
+        except Settled as settled:
+            self.unread = settled  # which is all that there is to say of any exercise
+            raise
         self.code = [number for number, cell in enumerate(self.cells) if cell.is_code]
-        return {"cells": [self.cells[number][:3] for number in self.code]}
+        cells = [self.cells[number] for number in self.code]
+        return {"cells": [(cell.file, cell.place, cell.source) for cell in cells]}
 
     def define(self, name):
         self.answer = self.scope = None
         sys.modules.pop(PROJECT, None)
+        if self.unread:
+            raise self.unread
         reading = Reading(self.cells, name)
         if not reading.is_found():
             raise self.settled(reading.fault())
-        scope, files = Scope(reading.statements, name), {node.file for node in reading.statements}
+        scope = Scope(reading.statements, name)
+        files = {node.file for node in reading.statements}
         if name not in scope:
             error = scope.errors.get(name)
             if not error:
                 raise self.settled(reading.fault())
             raise stopped(error, files) from error
         self.scope = scope
-        self.answer = Answer(scope[name], EXERCISES[name].gradient, scope, files)
+        gradient = EXERCISES[name].gradient
+        self.answer = Answer(scope[name], gradient, scope, files)
         own = max(node.cell for node in reading.statements if name in node.binds)
         if own in reading.aside:
-            text = "Below it in its cell stands text that Python cannot read."
-            self.answer.notes["text below it"] = text
-        return {"source": [(self.code.index(cell), *lines) for cell, *lines in scope.lines]}
+            text = "In its cell there is also text that Python cannot read."
+            self.answer.notes["text in its cell"] = text
+        source = []
+        for cell, first, last in scope.lines:
+            source.append((self.code.index(cell), first, last))
+        return {"source": source}
 
     def settled(self, fault):
         if fault.line:
@@ -571,7 +628,8 @@ class Server:
         """Return the factors, always with the same random numbers."""
         np.random.seed(0)
         random.seed(0)
-        return {"factors": self.answer(*map(np.array, (R, P, Q)), steps, *numbers)}
+        R, P, Q = map(np.array, (R, P, Q))
+        return {"factors": self.answer(R, P, Q, steps, *numbers)}
 
     def reply(self, what, details):
         """Return what one of the above returns, or the verdict that it ends in, with notes."""
@@ -604,7 +662,7 @@ class Server:
             names = " and ".join(sorted(set(self.scope.of_the_sheet)))
             notes["imports of the sheet"] = f"It does not import {names}: the sheet does."
         if PROJECT in sys.modules:
-            notes[f"uses {PROJECT}"] = f"It uses the module {PROJECT}, which holds the solution."
+            notes.update(USES_PROJECT)
         return notes
 
 
@@ -618,9 +676,14 @@ def guard(memory, server):
     with contextlib.suppress(ImportError):
         import resource
 
-        for name, most in dict(AS=int(memory * 2**30), FSIZE=2**28, CORE=0).items():
+        limits = {
+            resource.RLIMIT_AS: int(memory * 2**30),
+            resource.RLIMIT_FSIZE: 2**28,
+            resource.RLIMIT_CORE: 0,
+        }
+        for limit, most in limits.items():
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+                resource.setrlimit(limit, (most, most))
 
     def hook(event, args):
         if event != "open" or not server.answer:
@@ -628,29 +691,30 @@ def guard(memory, server):
         if "olivetti_py3" in str(args[0]):
             server.answer.notes["loads the faces"] = "It loads the faces by itself."
         elif f"{PROJECT}.py" in str(args[0]):
-            text = f"It reads the module {PROJECT}, which holds the solution."
-            server.answer.notes[f"reads {PROJECT}"] = text
+            server.answer.notes.update(USES_PROJECT)
 
     sys.addaudithook(hook)
 
 
 def serve(memory):
     """Answer requests on what were standard input and output; these lead nowhere from now on."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
     server = Server()
     guard(memory, server)
     warnings.simplefilter("ignore")
-    fresh = np.random.default_rng
-    np.random.default_rng = lambda seed=0, *rest: fresh(0 if seed is None else seed, *rest)
+    seed_generators()
     sys.dont_write_bytecode = True
     sys.meta_path.append(ProgressBars())
     for module in ("judge", "caller", "exercises"):
         del sys.modules[module]  # a student may have modules of these names
     sys.modules["__main__"] = type(sys)("__main__")  # where nothing of this file is at hand
-    sys.path[:] = [os.getcwd(), *sys.path[1:], sys.path[0]]
+    here = sys.path.pop(0)
+    sys.path.append(here)  # where the project's module is
+    sys.path.insert(0, os.getcwd())
     write(replies, ["ready"])
     while True:
         for pipe in (requests, replies):  # whatever the answer did to them
@@ -660,6 +724,16 @@ def serve(memory):
             return
         number, what, details = json.loads(line)
         write(replies, [number, server.reply(what, details)])
+
+
+def seed_generators():
+    """Have a generator without a seed give the same numbers at every call."""
+    fresh = np.random.default_rng
+
+    def default_rng(seed=None):
+        return fresh(0 if seed is None else seed)
+
+    np.random.default_rng = default_rng
 
 
 def write(stream, message):

@@ -30,15 +30,18 @@ LEFT_OUT = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv"} 
 
 FILES, BYTES = 500, 50 * 2**20  # of a student, of what counts
 PACKED = 4 * BYTES  # a zip in a zip
+CONTENTS = 2**23  # bytes of a zip's table of contents, some 100,000 files
 ZIPS_IN_ZIPS = 3
 DEEPEST = 30  # folders
 LONGEST = 255  # bytes of a name
 
 # How platforms name the files. In each: <student>; <own>, the name that the student gave; <when>
-# it was handed in, where there may be several attempts; <added>, what the student did not hand in.
+# it was handed in, where there may be several attempts; <number>, which only one file can have;
+# <added>, what the student did not hand in.
 PLATFORMS = {
     # "leeanna_LATE_12_678901_week5.ipynb"; without a second number it is a text or a link
-    "Canvas": r"(?P<student>\w+?_\d+)_(?:\d+_(?P<own>[^/]+)|(?P<added>(?:text|link)\.html))",
+    "Canvas": r"(?P<student>\w+?_\d+)_"
+    r"(?:(?P<number>\d+)_(?P<own>[^/]+)|(?P<added>(?:text|link)\.html))",
     "Canvas, anonymous": r"(?P<student>(?:LATE_)?anon_(?:LATE_)?[A-Za-z0-9]+)_"
     r"(?:\d+_(?P<own>[^/]+)|(?P<added>(?:text|link)\.html))",
     # "Anna Lee_12345_assignsubmission_file_/week5.ipynb", or all of it in the name of the file
@@ -100,9 +103,10 @@ class Piece(NamedTuple):
 
     file: File
     own: tuple  # its path, as the student named it
-    when: str = ""
     platform: str = ""
-    added: bool = False
+    when: str = ""
+    number: str = ""
+    added: str = ""
 
 
 def no_verdict(label, text):
@@ -118,7 +122,7 @@ DEEP = no_verdict("not readable", f"there are more than {DEEPEST} folders in eac
 
 def too_large(files, size):
     text = f"expected at most {FILES} files and {BYTES >> 20} MB, "
-    text += f"but got {files} files and {size / 2**20:.0f} MB or more."
+    text += f"but got {size / 2**20:.0f} MB or more, in {files} or more files."
     return no_verdict("too large", text)
 
 
@@ -138,7 +142,7 @@ def find(paths, scratch, pattern=None):
     listings = listed(paths)
     for prefix, files in listings:
         owned, rest = sorted_out(files, pattern)
-        names = shown(owned)
+        names = shown(owned, gradescope_names(files))
         for key, pieces in owned.items():
             student = names[key]
             if len(listings) > 1 and not pieces[0].platform:
@@ -215,7 +219,7 @@ def in_folder(folder):
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
-            yield File(parts or (here.name,), place=here, fault=not_readable(error))
+            yield File((*parts, here.name), place=here, fault=not_readable(error))
             continue
         for entry in entries:
             below = (*parts, *name_parts(entry.name))
@@ -287,6 +291,8 @@ def sorted_out(files, pattern):
             owned[key].append(piece)
         else:
             unnamed.append(file)
+    for key in [key for key, pieces in owned.items() if not is_one_student(pieces)]:
+        unnamed += [piece.file for piece in owned.pop(key)]
     left = unnamed
     if not pattern:
         plain, left = by_folder(unnamed)
@@ -294,12 +300,25 @@ def sorted_out(files, pattern):
     return owned, left
 
 
+def is_one_student(pieces):
+    """Whether no number comes twice, as in "week5_2025_03_anna.py" and "week5_2025_03_bo.py"."""
+    numbers = [piece.number for piece in pieces if piece.number]
+    return len(numbers) == len(set(numbers))
+
+
 def by_pattern(file, pattern):
+    """Return whose a file is by the tutor's pattern, and the piece.
+
+    Without a group ``own`` the student's name for it is what follows, if that is a name.
+    """
     match = re.search(pattern, file.path)
     if not match or not match["student"]:
         return None, None
-    own = name_parts(match.groupdict().get("own") or "") or file.parts[-1:]
-    return match["student"], Piece(file, own, platform="your own")
+    follows = file.path[match.end() :].lstrip("/_- ")
+    own = name_parts(match.groupdict().get("own") or follows)
+    if not own or own[0].startswith("."):
+        own = file.parts[-1:]
+    return match["student"], Piece(file, own, "your own")
 
 
 def by_platform(file):
@@ -312,11 +331,10 @@ def by_platform(file):
     if not found:
         return None, None
     platform = min(found, key=lambda platform: len(found[platform]["folder"]))
-    match = found[platform]
-    groups = defaultdict(str, {name: text for name, text in match.groupdict().items() if text})
-    own = name_parts(groups["own"]) or file.parts[-1:]
-    piece = Piece(file, own, groups["when"], platform, bool(groups["added"]))
-    return match["folder"] + match["student"], piece
+    groups = found[platform].groupdict(default="")
+    own = name_parts(groups.get("own", "")) or file.parts[-1:]
+    more = {name: groups.get(name, "") for name in ("when", "number", "added")}
+    return groups["folder"] + groups["student"], Piece(file, own, platform, **more)
 
 
 def by_folder(files):
@@ -349,7 +367,7 @@ def folders(files, depth):
 def in_student_folders(files, depth, top):
     """Return the students of a folder: one, unless it has only folders, several with notebooks."""
     inner = folders(files, depth)
-    busy = [one for one in inner.values() if any(file.ends(*NOTEBOOKS, ".zip") for file in one)]
+    busy = [folder for folder in inner.values() if any(map(is_notebook, folder))]
     only_folders = sum(map(len, inner.values())) == len(files)
     if len(busy) < 2 or not only_folders:
         key = "/".join(files[0].parts[top:depth])
@@ -360,8 +378,13 @@ def in_student_folders(files, depth, top):
     return owned
 
 
+def is_notebook(file):
+    return bool(file.fault) or file.ends(*NOTEBOOKS, ".zip")
+
+
 def one_piece(file, depth):
-    return Piece(file, file.parts[depth:] or file.parts[-1:])
+    """Return a file of a student whose folder is so deep, or who has no folder."""
+    return Piece(file, file.parts[depth:] if depth else file.parts[-1:])
 
 
 def by_file(files):
@@ -370,29 +393,47 @@ def by_file(files):
     A helper beside several answers could be anybody's, so it is nobody's.
     """
     answers = [file for file in files if is_answer(file)]
-    notebooks = [file for file in answers if file.ends(*NOTEBOOKS)]
-    if len(answers) == 2 and len(notebooks) == 1:
-        module = next(file for file in answers if file not in notebooks)
-        if names(notebooks[0], module):  # as "from helpers import *" does
-            answers = notebooks
-    stems = {file.parts[-1].partition(".")[0] for file in answers}
-    owned, rest = {}, []
+    modules = [file for file in files if file.ends(".py")]
+    named = named_in(answers, modules)
+    notebooks = [file for file in answers if file not in modules]
+    if len(notebooks) == 1 and len(answers) == 2 and named.intersection(answers):
+        answers = notebooks  # which run the other one
+    owned = {file.parts[-1]: [one_piece(file, 0)] for file in answers}
+    stems = {stem(file) for file in answers}
+    left = []
     for file in files:
-        if file in answers or (is_document(file) and file.parts[-1].partition(".")[0] not in stems):
-            owned[file.parts[-1]] = [Piece(file, file.parts[-1:])]
+        if file in answers:
+            continue
+        if is_document(file) and stem(file) not in stems:
+            owned[file.parts[-1]] = [one_piece(file, 0)]
+        elif len(answers) != 1 and file in modules and file not in named:
+            owned[file.parts[-1]] = [one_piece(file, 0)]  # perhaps by a student who got no further
+        elif len(answers) == 1:
+            owned[answers[0].parts[-1]].append(one_piece(file, 0))
         else:
-            rest.append(file)
-    if len(answers) == 1:
-        owned[answers[0].parts[-1]] += [Piece(file, file.parts[-1:]) for file in rest]
-        rest = []
-    return owned, rest
+            left.append(file)
+    return owned, left
+
+
+def named_in(answers, modules):
+    """Return the modules that an answer names, as "from helpers import *" does."""
+    words = {file: re.compile(rb"\b%s\b" % re.escape(stem(file).encode())) for file in modules}
+    named = set()
+    for answer in answers if modules else ():
+        text = beginning(answer)
+        named.update(x for x in modules if x is not answer and words[x].search(text))
+    return named
+
+
+def stem(file):
+    return file.parts[-1].partition(".")[0]
 
 
 def is_answer(file):
     """Whether a file, among others of nobody knows whom, is what somebody handed in."""
     if file.named or file.ends(*NOTEBOOKS, ".zip"):
         return True
-    return file.ends(".py") and bool(ANSWER.search(beginning(file)))
+    return file.ends(".py", ".txt") and bool(ANSWER.search(beginning(file)))
 
 
 def is_document(file):
@@ -401,11 +442,6 @@ def is_document(file):
         return False
     in_utf16 = file.ends(".py") and b"\0" in beginning(file)
     return in_utf16 or bool(file.fault) or not file.ends(*NO_ANSWERS)
-
-
-def names(notebook, module):
-    stem = re.escape(module.parts[-1].removesuffix(".py").encode())
-    return bool(re.search(rb"\b%s\b" % stem, beginning(notebook)))
 
 
 def beginning(file):
@@ -420,7 +456,18 @@ def beginning(file):
 # ---- From a student's files to a submission
 
 
-def shown(owned):
+def gradescope_names(files):
+    """Return the students' names for "submission_11" and the like, as Gradescope lists them."""
+    names = {}
+    for file in files:
+        if file.parts[-1] == "submission_metadata.yml":
+            text = beginning(file).decode(errors="replace")
+            for folder, about in re.findall(r"(?ms)^(submission_\d+):$(.*?)(?=^\w|\Z)", text):
+                names[folder] = ", ".join(re.findall(r"(?m)^[ -]+:name: *(.+?) *$", about))
+    return names
+
+
+def shown(owned, names):
     """Return the name of each student, as the platform has it."""
     short = {}
     for key, pieces in owned.items():
@@ -428,6 +475,8 @@ def shown(owned):
             short[key] = key.rpartition("_")[2]
         else:
             short[key] = key.rpartition("/")[2] if pieces[0].platform else key
+        if names.get(short[key]):
+            short[key] += f" {names[short[key]]}"
     count = Counter(short.values())
     return {key: name if count[name] == 1 else key for key, name in short.items()}
 
@@ -477,12 +526,24 @@ def unpacked(pieces, room):
             yield piece
             continue
         try:
-            archive = zipfile.ZipFile(on_disk(file, room, PACKED))
+            archive = zipfile.ZipFile(checked(on_disk(file, room, PACKED)))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             yield piece._replace(file=file._replace(fault=not_readable(error)))
             continue
         for inner in in_zip(archive):
             todo.append((piece._replace(file=inner, own=inner.parts), depth + 1))
+
+
+def checked(path):
+    """Return the path of a zip if its table of contents is no burden to read."""
+    with path.open("rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(-min(stream.tell(), 2**16 + 64), os.SEEK_END)
+        end = stream.read().rpartition(b"PK\5\6")
+    size = int.from_bytes(end[2][8:12], "little")
+    if size > CONTENTS or b"PK\6\7" in end[0][-20:]:  # the mark of still larger tables
+        raise zipfile.BadZipFile("there are too many files in the zip")
+    return path
 
 
 def on_disk(file, room, most=BYTES):
@@ -534,27 +595,40 @@ def attempt(piece):
 
 def laid_out(pieces, room):
     """Return the files by the names that they should have beside the answer."""
-    home = min((x.own[:-1] for x in pieces if is_code(x.own[-1])), key=len, default=())
-    notebooks = [x.own[:-1] for x in pieces if x.own[-1].lower().endswith(NOTEBOOKS)]
-    if notebooks:
-        home = min(notebooks, key=len)
+    home = home_of(pieces)
     files = {}
     for piece in pieces:
         own = piece.own
         if own[: len(home)] == home:
             own = own[len(home) :]
-        name = "/".join(own)
-        if piece.file.named and not is_code(name):  # the tutor says that it is one
-            name += ".ipynb"
-        files[name] = piece
-        if piece.platform.startswith("Canvas"):
-            files.setdefault(without_number(name), files.pop(name))
+        files["/".join(own) + missing_ending(piece)] = piece
+    for name, piece in list(files.items()):
+        plain = without_number(name)
+        if piece.platform.startswith("Canvas") and plain not in files:
+            files[plain] = files.pop(name)
     places = {Path(name) for name in files}
     return {
         name: on_disk(piece.file, room)
         for name, piece in files.items()
         if not places.intersection(Path(name).parents)  # a file by the name of a folder
     }
+
+
+def home_of(pieces):
+    """Return the folder of the notebook, or else of the module, that is furthest out."""
+    folders = [piece.own[:-1] for piece in pieces if piece.file.ends(*NOTEBOOKS)]
+    if not folders:
+        folders = [piece.own[:-1] for piece in pieces if is_code(piece.own[-1])]
+    return min(folders, key=len, default=())
+
+
+def missing_ending(piece):
+    """Return the ending that says what a file is, where its name does not."""
+    if is_code(piece.own[-1]):
+        return ""
+    if piece.file.ends(".txt") and ANSWER.search(beginning(piece.file)):
+        return ".py"  # as nbconvert exports a notebook that does not say its language
+    return ".ipynb" if piece.file.named else ""
 
 
 def without_number(name):

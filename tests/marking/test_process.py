@@ -118,15 +118,21 @@ def test_more_files_than_a_student_needs_are_refused(tmp_path, scratch):
 
 def test_no_file_of_anybody_is_seen(tmp_path, scratch, in_sandbox):
     (tmp_path / "marks.csv").write_text("kept")
-    places = [tmp_path, process.PROJECT, Path.home() / ".ssh", scratch / "students", "/etc/passwd"]
-    look = f"found = [x for x in {[str(x) for x in places]} if os.path.exists(x)]"
+    project = process.PROJECT / "tests"
+    places = [tmp_path, project, Path.home() / ".ssh", scratch / "students", "/etc/passwd"]
     source = answer(
-        look, "raise RuntimeError(f'{found} {sorted(os.listdir())} {os.listdir(\"..\")}')"
+        f"places = {[str(place) for place in places]}",
+        "found = [place for place in places if os.path.exists(place)]",
+        "raise RuntimeError(f'{found} {sorted(os.listdir())}')",
     )
     text = raised(tmp_path, scratch, source)
-    assert text.startswith(
-        "it stops with RuntimeError: [] ['scikit_learn_data', 'week5.py'] ['answer']"
-    )
+    assert text.startswith("it stops with RuntimeError: [] ['scikit_learn_data', 'week5.py']")
+
+
+def test_the_project_is_not_seen_where_the_system_is(tmp_path, scratch, in_sandbox, monkeypatch):
+    monkeypatch.setattr(process, "PROJECT", Path("/usr/share"))
+    source = answer("raise RuntimeError(f'{os.listdir(\"/usr/share\")}')")
+    assert "RuntimeError: []" in raised(tmp_path, scratch, source)
 
 
 def test_nothing_can_be_written_but_in_its_own_room(tmp_path, scratch, in_sandbox):
@@ -204,12 +210,12 @@ def test_a_call_that_runs_a_minute_is_wrong(tmp_path, scratch, sandboxed, monkey
 @pytest.mark.parametrize("line", ["while True: pass", "time.sleep(999)"])
 def test_what_does_not_end_in_the_time_given_gets_no_verdict(tmp_path, scratch, sandboxed, line):
     verdict = said(tmp_path, scratch, answer(line), sandboxed, limit=1)
-    assert verdict[:2] == ("no verdict", "no answer in 1 s")
+    assert verdict[:2] == ("no verdict", "no answer in time")
 
 
 def test_a_stopped_process_holds_nobody(tmp_path, scratch, in_sandbox):
     source = answer("os.kill(os.getpid(), 19)", "return P, Q")
-    assert said(tmp_path, scratch, source, limit=1).label == "no answer in 1 s"
+    assert said(tmp_path, scratch, source, limit=1).label == "no answer in time"
 
 
 def test_time_that_the_machine_spends_on_others_does_not_count(tmp_path, scratch, in_sandbox):

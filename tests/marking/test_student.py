@@ -246,3 +246,297 @@ def test_nothing_of_the_first_exercise_is_left_in_the_second():
 
 def test_a_wrong_answer_is_wrong():
     assert judged(MF, [RIGHT, WRONG])[0] == "wrong"
+
+
+# ---- Fair to what stands there
+
+
+def noted(name, cells):
+    """Return the verdict's kind, its first label, and all notes."""
+    answer = Told(cells, name)
+    verdict = judge.judge(answer)
+    return verdict[:2], answer.notes
+
+
+PROSE = "The error falls at every step.\nSo it works, I think (see the figure)."
+BELOW = {
+    "sentences": RIGHT + "\n" + PROSE,
+    "a list": RIGHT + "\n- it falls\n- it works",
+    "a word first": RIGHT + "\nDiscussion\n\n" + PROSE,
+    "mathematics": RIGHT + "\n$$R \\approx P Q^T$$",
+    "a sentence that begins with from": RIGHT + "\nfrom the figure one sees that it works.",
+    "between two functions": RIGHT + "\n" + PROSE + "\n\ndef other():\n    return 1",
+}
+
+
+ABOVE = {
+    "sentences": PROSE + "\n" + RIGHT,
+    "a list": "# Exercise 1\n- my answer:\n\n" + RIGHT,
+}
+
+
+@pytest.mark.parametrize("cell", [*BELOW.values(), *ABOVE.values()], ids=[*BELOW, *ABOVE])
+def test_text_in_the_cell_of_an_answer_is_left_aside_with_a_note(cell):
+    assert noted(MF, [cell])[0] == ("correct, with a note", "text in its cell")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        RIGHT.replace("        E = R", "E = R"),
+        RIGHT.replace("    for step", "for step").replace("    return", "return)"),
+        RIGHT + "\nfor k in range(2):\nprint(k)",
+    ],
+)
+def test_a_line_of_code_at_the_margin_is_no_text(lost):
+    label = judged(MF, [lost]).label
+    assert label.startswith(("IndentationError", "SyntaxError"))
+
+
+OTHER_NAME = RIGHT.replace(MF, "my_mf")
+NEAR = {
+    "in a text cell": ([("Here:\n" + RIGHT, False)], "the text cell 1 of week5.ipynb has a"),
+    "in a fence": (
+        ["import numpy", ("```python\n" + RIGHT + "```", False)],
+        "the text cell 2 of week5.ipynb has a function of that name",
+    ),
+    "by another name": ([OTHER_NAME], "but my_mf takes the same arguments"),
+    "by another name, with other defaults": (
+        ["def total(x):\n    return x", OTHER_NAME.replace("steps=500", "steps=9, verbose=True")],
+        "but my_mf takes the same arguments",
+    ),
+    "a class": (["class MF:\n" + indented(RIGHT.replace(MF, "fit"))], "there is a class MF"),
+    "a class with the method": (["class A:\n" + indented(RIGHT)], "there is a class A"),
+    "nothing": (["x = 1"], "no cell defines a function matrix_factorization."),
+}
+
+
+@pytest.mark.parametrize("cells, said", NEAR.values(), ids=NEAR)
+def test_what_is_not_found_is_named_where_it_may_be(cells, said):
+    verdict = judged(MF, cells)
+    assert verdict[:2] == ("no verdict", "not found") and said in verdict.text
+
+
+def test_the_sheet_s_imports_stand_in_for_those_of_a_student_who_has_none():
+    dots = RIGHT.replace("R - P @ Q", "R - np.dot(P, Q)")
+    for cell in (dots, dots + RIGHT_MU):
+        found, notes = noted(MF, [cell])
+        assert found == ("correct, with a note", "imports of the sheet") and "np" in notes[found[1]]
+    found, _ = noted(MU, ["pi = 3", RIGHT_MU.replace("P * (R", "np.array(P) * (R")])
+    assert found == ("correct, with a note", "imports of the sheet")
+    broken = ["np = None", dots]
+    assert judged(MF, broken)[:2] == ("wrong", "AttributeError")
+
+
+@pytest.fixture
+def without_tqdm(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [student.ProgressBars(), *sys.meta_path])
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
+        del sys.modules[name]
+
+
+LOOP = "for step in range(steps):"
+BARS = {
+    "tqdm": ("from tqdm import tqdm", "for step in tqdm(range(steps), desc='MF'):"),
+    "trange": ("from tqdm.auto import trange", "for step in trange(steps, leave=False):"),
+    "notebook": ("from tqdm.notebook import tqdm", "for step in tqdm(range(steps)):"),
+    "module": ("import tqdm", "for step in tqdm.tqdm(range(steps)):"),
+    "by hand": (
+        "from tqdm import tqdm\nbar = tqdm(total=100)",
+        "bar.update(1)\n    bar.set_description('MF')\n    for step in range(steps):",
+    ),
+}
+
+
+@pytest.mark.parametrize("line, loop", BARS.values(), ids=BARS)
+def test_a_progress_bar_changes_no_number(without_tqdm, line, loop):
+    assert judged(MF, [line, RIGHT.replace(LOOP, loop)])[:2] == ("correct", "full batch, P first")
+
+
+def test_with_a_bar_an_answer_can_be_wrong_all_the_same(without_tqdm):
+    wrong = WRONG.replace(LOOP, BARS["tqdm"][1])
+    assert judged(MF, [BARS["tqdm"][0], wrong]).kind == "wrong"
+
+
+@pytest.mark.parametrize(
+    "line", ["R = np.abs(R)", "R = abs(R)", "size = np.absolute(R).sum()", "R = np.fabs(R)"]
+)
+def test_absolute_values_of_the_data_get_a_note(line):
+    changed = RIGHT_MU.replace("    for", f"    {line}\n    for", 1)
+    found, _ = noted(MU, ["import numpy as np", changed])
+    assert found == ("correct, with a note", "absolute values of R")
+
+
+@pytest.mark.parametrize(
+    "asked", ["R[i][j] != 0", "R[i, j] != 0", "0 != R[i, j]", "R[i, j] != 0.0"]
+)
+def test_entries_left_out_where_they_are_0_get_a_note(asked):
+    loops = f"""\
+        E = np.zeros(R.shape)
+        for i in range(len(R)):
+            for j in range(len(R[0])):
+                if {asked}:
+                    E[i, j] = R[i, j] - P[i, :] @ Q[:, j]
+"""
+    cell = RIGHT.replace("        E = R - P @ Q\n", loops)
+    found, _ = noted(MF, ["import numpy as np", cell])
+    assert found == ("correct, with a note", "entries with R = 0 left out")
+
+
+@pytest.mark.parametrize(
+    "pair, what",
+    [
+        ("P + 0j, Q.T + 0j", "complex"),
+        ("(P + 0j).tolist(), Q.T.tolist()", "complex"),
+        ("P.astype(str), Q.T.astype(str)", "texts"),
+        ("P.astype(str).tolist(), Q.T", "texts"),
+        ("P.astype(object) * (1 + 0j), Q.T", "complex"),
+    ],
+)
+def test_complex_numbers_and_texts_are_no_factors(pair, what):
+    verdict = judged(MF, [RIGHT.replace("return P, Q.T", f"return {pair}")])
+    assert verdict[:2] == ("wrong", "no pair of factors") and what in verdict.text
+
+
+@pytest.mark.parametrize(
+    "pair", ["P.astype(object), Q.T", "P.astype('f4').tolist(), Q.T", "P, Q.T"]
+)
+def test_numbers_of_other_kinds_are(pair):
+    assert judged(MF, [RIGHT.replace("return P, Q.T", f"return {pair}")]).kind != "wrong"
+
+
+CALLS = HEAD + "    return mf.gradient_descent(R, P, Q, steps, alpha, beta)"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["import mf_solutions as mf", CALLS],
+        ["from mf_solutions import sgd", RIGHT.replace("E =", "sgd\n        E =")],
+        [RIGHT.replace("    Q = Q.T", "    import mf_solutions\n    Q = Q.T")],
+    ],
+)
+def test_who_uses_the_project_s_module_gets_a_note(cells):
+    found, notes = noted(MF, cells)
+    assert found[0] == "correct, with a note" and "uses mf_solutions" in notes
+    assert judged(MF, ["import mf_solutions as mf", RIGHT]).kind == "correct"
+
+
+# ---- Cells that no machine should stumble over
+
+DEEP_SUM = "x = " + "+".join(["1"] * 50_000)
+NESTED = "x = " + "(" * 5000 + ")" * 5000
+ELIFS = "if x == 0:\n    y = 0\n" + "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(3000))
+
+
+@pytest.mark.parametrize("cell", [DEEP_SUM, NESTED, ELIFS, "x = [" * 500], ids=range(4))
+def test_a_cell_that_the_answer_does_not_need_is_left_aside(cell):
+    assert judged(MF, [cell, RIGHT])[:2] == ("correct", "full batch, P first")
+    assert judged(MF, [RIGHT, cell])[:2] == ("correct", "full batch, P first")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "\n" * 50_000,
+        " \n" * 50_000 + "x = (",
+        "x = (" + "\n" * 50_000,
+        "%magic" + " " * 50_000 + "\nfor",
+        "def f(\n" * 5000,
+        "for x in y:\n" + "#\n" * 50_000,
+        "for " + ":" * 25_000 + "\n" * 25_000,
+        "Some text.\n" * 10_000,
+    ],
+    ids=range(8),
+)
+def test_reading_takes_a_time_like_the_length(cell):
+    began = student.processor_time()
+    student.Reading([student.Cell("week5.py", 1, cell + "\n" + RIGHT)], MF)
+    assert student.processor_time() - began < 5
+
+
+def test_magics_leave_the_lines_where_they_are():
+    cell = "\n\n%matplotlib inline\n!pip install \\\n  x\nfiles = !ls\nnp.dot?\nlast = 1\n"
+    lines = student.readable(cell).split("\n")
+    assert lines[7] == "last = 1" and "pip install" in lines[3] and lines[4] == ""
+    assert student.readable("\n%%time\nx = 1 +\n").split("\n")[2] == "x = 1 +"
+
+
+# ---- From files to cells
+
+
+def read(tmp_path, monkeypatch, **files):
+    for name, content in files.items():
+        path = tmp_path / name.replace("__", ".")
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.chdir(tmp_path)
+    server = student.Server()
+    return server, server.reply("read", {})
+
+
+def sheet(**cell):
+    return {"cells": [{"cell_type": "markdown", "source": "x"}, {"cell_type": "code", **cell}]}
+
+
+@pytest.mark.parametrize(
+    "content, sources",
+    [
+        (json.dumps(sheet(source=["a\n", "b"])), ["a\nb"]),
+        (json.dumps(sheet(source="a\nb")), ["a\nb"]),
+        ("\ufeff" + json.dumps(sheet(source="é")), ["é"]),
+        (json.dumps({"worksheets": [sheet(input=["a"]), sheet(input="b")]}), ["a", "b"]),
+        (json.dumps(sheet(source="\ud800")), ["?"]),
+    ],
+)
+def test_cells_of_every_kind_of_notebook_are_read(tmp_path, monkeypatch, content, sources):
+    _, reply = read(tmp_path, monkeypatch, week5__ipynb=content)
+    assert [source for _, _, source in reply["cells"]] == sources
+    assert reply["cells"][0][:2] == ("week5.ipynb", 2)
+
+
+def test_a_module_is_read_as_the_cells_that_it_marks(tmp_path, monkeypatch):
+    text = "import a\n# %%\nb\n#%% [markdown]\n# c\n# In[3]:\nd\n"
+    _, reply = read(tmp_path, monkeypatch, week5__py=text)
+    sources = [source for _, _, source in reply["cells"]]
+    assert sources == ["import a\n", "# %%\nb\n", "#%% [markdown]\n# c\n", "# In[3]:\nd\n"]
+
+
+BROKEN = [b"", b" \n", b"{", b"[]", b"1", b'{"cells": 1}', b'{"cells": [{}]}', b"\xff\xfe\xfd"]
+
+
+@pytest.mark.parametrize("content", [*BROKEN, b"[" * 10**6, b"9" * 10**6], ids=range(10))
+def test_what_is_no_notebook_is_said_of_both_exercises(tmp_path, monkeypatch, content):
+    server, reply = read(tmp_path, monkeypatch, week5__ipynb=content)
+    assert reply["verdict"][:2] == ("no verdict", "not readable")
+    assert server.reply("define", {"name": MU})["verdict"] == reply["verdict"]
+
+
+def test_a_module_in_utf_16_is_no_answer(tmp_path, monkeypatch):
+    _, reply = read(tmp_path, monkeypatch, week5__py=RIGHT.encode("utf-16"))
+    assert reply["verdict"][:2] == ("no verdict", "not a notebook")
+
+
+@pytest.mark.parametrize(
+    "line", ["%run helpers.py", "%run helpers", "exec(open('helpers.py').read())"]
+)
+@pytest.mark.parametrize("helpers", [RIGHT, "def descend():\n    pass\n"])
+def test_a_module_that_the_notebook_runs_is_read(tmp_path, monkeypatch, line, helpers):
+    notebook = json.dumps(sheet(source=line + "\n"))
+    files = {"week5__ipynb": notebook, "helpers__py": helpers, "other__py": "x = 1"}
+    _, reply = read(tmp_path, monkeypatch, **files)
+    assert [file for file, *_ in reply["cells"]] == ["helpers.py", "week5.ipynb"]
+
+
+def test_the_page_can_show_where_it_stands():
+    server = serving([("text", False), "import os\n\n" + RIGHT, RIGHT_MU])
+    assert server.reply("define", {"name": MF})["source"] == [(0, 3, 9)]
+    server = serving([("text", False), "\n" + OPEN])
+    assert server.reply("define", {"name": MF})["line"] == (0, 5)
+    server = serving([RIGHT.replace("E = R", "E = 1 / 0")])
+    server.reply("define", {"name": MF})
+    arrays = dict(R=np.ones((3, 2)), P=np.ones((3, 1)), Q=np.ones((2, 1)))
+    reply = server.reply("call", {**arrays, "steps": 1, "numbers": [0.1, 0.1]})
+    assert reply["line"] == (0, 4) and reply["verdict"][1] == "ZeroDivisionError"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import submissions
 
-ANSWER = "def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):\n    return P, Q\n"
+ANSWER = (
+    "def matrix_factorization(R, P, Q, K, steps=500, alpha=0.002, beta=0.02):\n    return P, Q\n"
+)
 USES_HELPERS = "from helpers import descend\n"
 
 
@@ -56,12 +58,24 @@ def found(tmp_path, *paths, pattern=None):
 BOTH = ["helpers.py", "week5.ipynb"]
 MOODLE = "Anna Lee_12345_assignsubmission_file_"
 MOODLE_2 = "Bo Chan_12346_assignsubmission_file_"
+METADATA = """\
+---
+submission_11:
+  :submitters:
+  - :name: Anna Lee
+    :sid: s1
+  - :name: Bo Chan
+  :created_at: 2025-03-03 11:01:00
+submission_12:
+  :submitters: []
+"""
 LAYOUTS = {
     "Canvas": (
         {
             "leeanna_12_678_week5.ipynb": notebook(USES_HELPERS),
             "leeanna_12_679_helpers.py": ANSWER,
             "chanbo_LATE_13_680_week5.ipynb": NOTEBOOK,
+            "exporter_16_682_week5_tutorial.txt": f"# In[1]:\n\n{ANSWER}",
             "wudi_14_681_report.pdf": "%PDF",
             "wudi_14_text.html": "<p>see the file</p>",
             "kimjo_15_text.html": "<p>my laptop broke</p>",
@@ -69,6 +83,7 @@ LAYOUTS = {
         {
             "leeanna_12": BOTH,
             "chanbo_LATE_13": ["week5.ipynb"],
+            "exporter_16": ["week5_tutorial.txt.py"],
             "wudi_14": "not a notebook",
             "kimjo_15": "not a notebook",
         },
@@ -80,8 +95,10 @@ LAYOUTS = {
             "y_2_4_week5.ipynb": NOTEBOOK,
             "z_3_5_week5-2.ipynb": notebook(USES_HELPERS),
             "z_3_6_helpers-11.py": ANSWER,
+            "z_3_7_data.csv": "1",
+            "z_3_8_data-1.csv": "2",
         },
-        {"x_1": BOTH, "y_2": ["week5.ipynb"], "z_3": BOTH},
+        {"x_1": BOTH, "y_2": ["week5.ipynb"], "z_3": ["data-1.csv", "data.csv", *BOTH]},
     ),
     "Canvas, anonymous": (
         {
@@ -157,12 +174,12 @@ LAYOUTS = {
     ),
     "Gradescope": (
         {
-            "assignment_1_export/submission_metadata.yml": "submission_11:\n  :submitters:\n",
+            "assignment_1_export/submission_metadata.yml": METADATA,
             "assignment_1_export/submission_11/week5.ipynb": notebook(USES_HELPERS),
             "assignment_1_export/submission_11/helpers.py": ANSWER,
             "assignment_1_export/submission_12/week5.ipynb": NOTEBOOK,
         },
-        {"submission_11": BOTH, "submission_12": ["week5.ipynb"]},
+        {"submission_11 Anna Lee, Bo Chan": BOTH, "submission_12": ["week5.ipynb"]},
     ),
     "Sakai": (
         {
@@ -256,8 +273,11 @@ LAYOUTS = {
     ),
     "a flat folder": (
         {
-            "anna.ipynb": NOTEBOOK,
+            "anna.ipynb": notebook(USES_HELPERS),
             "bo.py": ANSWER,
+            "mo.py": "class MF:\n    pass\n",
+            "al.txt": f"%timeit 1\n\n{ANSWER}",
+            "notes.txt": "matrix factorization: ask Bo",
             "di.pdf": "%PDF",
             "anna.html": "<html></html>",
             "jo.ipynb.txt": NOTEBOOK,
@@ -267,8 +287,21 @@ LAYOUTS = {
         {
             "anna.ipynb": ["anna.ipynb"],
             "bo.py": ["bo.py"],
+            "mo.py": ["mo.py"],
+            "al.txt": ["al.txt.py"],
             "di.pdf": "not a notebook",
             "jo.ipynb.txt": ["jo.ipynb.txt"],
+        },
+    ),
+    "a flat folder that looks like Canvas": (
+        {
+            "week5_2025_03_anna.ipynb": NOTEBOOK,
+            "week5_2025_03_bo.ipynb": NOTEBOOK,
+            "week5_2025_04_di.ipynb": NOTEBOOK,
+        },
+        {
+            f"week5_2025_0{name}.ipynb": [f"week5_2025_0{name}.ipynb"]
+            for name in ("3_anna", "3_bo", "4_di")
         },
     ),
     "one student": (
@@ -354,7 +387,8 @@ def test_a_pattern_of_one_s_own_says_who_is_who(tmp_path):
     rows, left = found(tmp_path, folder, pattern=r"(?P<student>s\d) (?P<own>.+)")
     assert rows == {"s1": BOTH, "s2": ["week5.ipynb"]}
     assert left == ["leeanna_12_678_week5.ipynb"]
-    rows, _ = found(tmp_path, folder, pattern=r"\d+ (?P<student>s\d)")
+    assert found(tmp_path, folder, pattern=r"(?P<student>s\d)")[0] == rows
+    rows, _ = found(tmp_path, folder, pattern=r"(?P<student>s\d).*")
     assert rows["s2"] == ["2025 s2 week5.ipynb"]
 
 
@@ -388,6 +422,8 @@ def test_no_zip_does_harm(tmp_path):
     large = bytes(submissions.BYTES + 1)
     lying = zipped({"week5.ipynb": large})
     lying = lying.replace(len(large).to_bytes(4, "little"), b"\5\0\0\0")
+    crowd = bytearray(zipped({"week5.ipynb": NOTEBOOK}))
+    crowd[-10:-6] = (submissions.CONTENTS + 1).to_bytes(4, "little")
     files = {
         "absolute.zip": zipped({"/etc/week5.ipynb": NOTEBOOK}),
         "bomb.zip": zipped({"week5.ipynb": large}),
@@ -400,6 +436,7 @@ def test_no_zip_does_harm(tmp_path):
         "link.zip": zipped({link: "/etc/passwd"}),
         "long.zip": zipped({"w" * 300 + ".ipynb": NOTEBOOK, "数" * 99 + ".py": ANSWER}),
         "many.zip": zipped({f"{number}.py": ANSWER for number in range(600)}),
+        "crowd.zip": crowd,
         "deep.zip": zipped({"a/" * 1200 + "x.ipynb": NOTEBOOK, "week5.ipynb": NOTEBOOK}),
         "clash.zip": zipped({"a.py": ANSWER, "a.py/b.py": ANSWER}),
         "right.zip": zipped({"week5.ipynb": NOTEBOOK}),
@@ -420,6 +457,7 @@ def test_no_zip_does_harm(tmp_path):
         "lying.zip": "not readable",
         "link.zip": "not readable",
         "many.zip": "too large",
+        "crowd.zip": "not readable",
         "deep.zip": "not readable",
         "clash.zip": ["a.py"],
         "right.zip": ["week5.ipynb"],
@@ -466,6 +504,20 @@ def deepened(folder, depth=1200):
         os.close(here)
         here = inner
     os.close(here)
+
+
+def test_a_folder_that_cannot_be_read_is_one_student_s(tmp_path, monkeypatch):
+    def scandir(folder):
+        if Path(folder).name == "anna":
+            raise PermissionError(13, "Permission denied")
+        return os_scandir(folder)
+
+    os_scandir = os.scandir
+    monkeypatch.setattr(submissions.os, "scandir", scandir)
+    files = {f"{day}/{name}/week5.ipynb": NOTEBOOK for day in "AB" for name in ("anna", "bo")}
+    rows, _ = found(tmp_path, written(tmp_path / "in", files))
+    no, yes = "not readable", ["week5.ipynb"]
+    assert rows == {"A/anna": no, "A/bo": yes, "B/anna": no, "B/bo": yes}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")

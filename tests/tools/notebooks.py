@@ -171,7 +171,7 @@ def looks_the_same(one, other):
 
 
 def as_large(one, other):
-    """Whether two pictures have one size; versions of Matplotlib round it to a pixel differently."""
+    """Whether two pictures have one size, to the pixel to which Matplotlib rounds it."""
     difference = np.subtract(pixels(one).shape, pixels(other).shape)
     return bool(np.abs(difference).max() <= 1)
 

@@ -67,11 +67,12 @@ def unconnected(session):
     command = ["unshare", "--net"] + ["--map-root-user"] * (os.getuid() != 0)
     if not shutil.which("unshare") or os.system(" ".join([*command, "true"])):
         session.skip("this machine does not let us take the network away")
+    home = str(Path(session.create_tmp()).resolve())
     session.chdir(ROOT)
-    home = session.create_tmp()
-    env = {"HOME": home, "SCIKIT_LEARN_DATA": str(Path(home, "no faces"))}
-    script = 'python -c "$0" && python -m pytest'
-    session.run(*command, "bash", "-c", script, ONLY_LOOPBACK, env=env, external=True)
+    env = {"HOME": home, "SCIKIT_LEARN_DATA": f"{home}/no faces"}
+    script = 'python -c "$0" && python -m pytest "$@"'
+    command += ["bash", "-c", script, ONLY_LOOPBACK, *session.posargs]
+    session.run(*command, env=env, external=True)
 
 
 @nox.session(venv_backend="none")

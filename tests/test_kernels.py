@@ -153,15 +153,6 @@ def test_the_error_never_rises_and_a_zero_stays_zero(shape, seed, zeros):
         assert X.min() >= 0 and not X[X_start == 0].any()
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1e-6, 1e20])
-@pytest.mark.parametrize("tol", [0, 1e-3])
-@non_negative_kernels
-def test_the_scale_of_the_data_does_not_matter(kernel, scale, tol):
-    R, P, Q = problem(20, 30, 3)
-    P_expected, Q_expected = kernel(R, P, Q, 50, tol=tol)
-    same(kernel(scale * R, scale * P, Q, 50, tol=tol), (scale * P_expected, Q_expected))
-
-
 # All of them
 
 

@@ -93,9 +93,8 @@ def _multiplied_out(R, P, Q):
 
 def _error_above_data(RtP, PtP, Q):
     """Return ``sum(E**2) - sum(R**2)``: below 0 as soon as ``P @ Q.T`` is of any use."""
-    wide = Q.astype(float)
-    terms = Q @ PtP - 2 * RtP
-    return float(np.sum(terms * wide))
+    RtP, PtP, Q = (X.astype(float, copy=False) for X in (RtP, PtP, Q))
+    return float(np.vdot(PtP, Q.T @ Q) - 2 * np.vdot(RtP, Q))
 
 
 # Full-batch gradient descent ------------------------

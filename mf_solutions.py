@@ -93,9 +93,8 @@ def _multiplied_out(R, P, Q):
 
 def _error_above_data(RtP, PtP, Q):
     """Return ``sum(E**2) - sum(R**2)``: below 0 as soon as ``P @ Q.T`` is of any use."""
-    wide = Q.astype(float)
-    terms = Q @ PtP - 2 * RtP
-    return float(np.sum(terms * wide))
+    RtP, PtP, Q = (X.astype(float, copy=False) for X in (RtP, PtP, Q))
+    return float(np.vdot(PtP, Q.T @ Q) - 2 * np.vdot(RtP, Q))
 
 
 # Full-batch gradient descent ------------------------
@@ -191,7 +190,7 @@ def sgd_epoch(values, rates, P, Q, beta):
         q[:] = window
         e = r - add_up(multiply(p, q, out=products))
         if some_hidden:
-            e[gap] = 0
+            np.putmask(e, gap, 0)
         # factors += rate * (e * swapped - half_beta * factors), both from the old values
         multiply(e, swapped, out=step)
         step -= multiply(half_beta, factors, out=decay)
@@ -297,21 +296,23 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
     P, Q = P.copy(), Q.copy()
     log = ErrorLog(R, P, Q) if tol else None
     P_zero, Q_zero = np.zeros_like(P), np.zeros_like(Q)
-    for step in range(1, steps + 1):
-        with np.errstate(all="ignore"):
+    users = np.geterr()  # for the callback
+    with np.errstate(all="ignore"):
+        for step in range(1, steps + 1):
             P, Q = update(P, Q)
             # 0 times what is not finite is NaN; the fastest way of looking at every entry
             nothing = np.vdot(P, P_zero) + np.vdot(Q, Q_zero)
-        if nothing != 0:
-            way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
-            raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
-        if callback is not None:
-            callback(step, P, Q)
-        if tol and step % 10 == 0:
-            log(step, P, Q)
-            first, previous, last = (math.sqrt(log.errors[n]) for n in (0, -2, -1))
-            if previous - last < tol * first:
-                break
+            if nothing != 0:
+                way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
+                raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
+            if callback is not None:
+                with np.errstate(**users):
+                    callback(step, P, Q)
+            if tol and step % 10 == 0:
+                log(step, P, Q)
+                first, previous, last = (math.sqrt(log.errors[n]) for n in (0, -2, -1))
+                if previous - last < tol * first:
+                    break
     return P, Q
 
 

@@ -24,7 +24,8 @@ def sheet_start(N=100, M=256, K=2, seed=1):
 def with_zeros(matrices, seed, share):
     """Put zeros into the matrices, in place, at random."""
     for X in matrices:
-        X[np.random.RandomState(seed).rand(*X.shape) < share] = 0
+        chance = np.random.RandomState(seed).rand(*X.shape)
+        X[chance < share] = 0
     return matrices
 
 
@@ -50,7 +51,7 @@ def double_loop(R, P, Q, epochs, alpha, beta):
     alpha, beta = number(alpha), number(beta)
     P, Q = P.copy(), Q.copy()
     for _ in range(epochs):
-        for i, j in product(range(len(P)), range(len(Q))):
+        for i, j in np.ndindex(R.shape):
             if not np.isnan(R[i, j]):
                 visit(R[i, j], P[i], Q[j], alpha, beta)
     return P, Q
@@ -63,9 +64,9 @@ def visit(r, p, q, alpha, beta):
         estimate += p[k] * q[k]
     e = r - estimate
     for k in range(len(p)):
-        old = p[k], q[k]
-        p[k] += alpha * (two * e * old[1] - beta * old[0])
-        q[k] += alpha * (two * e * old[0] - beta * old[1])
+        p_old, q_old = p[k], q[k]
+        p[k] += alpha * (two * e * q_old - beta * p_old)
+        q[k] += alpha * (two * e * p_old - beta * q_old)
 
 
 def plain_epoch(R, P, Q, alpha, beta):
@@ -104,8 +105,9 @@ def coordinates(R, P, Q, inner):
     for _, k, i in product(range(inner), range(K), range(len(P))):
         others = [m for m in range(K) if m != k]
         without = R[i] - Q[:, others] @ P[i, others]
-        if np.any(Q[:, k] > 0):
-            P[i, k] = max(0, without @ Q[:, k] / (Q[:, k] @ Q[:, k]))
+        q = Q[:, k]
+        if np.any(q > 0):
+            P[i, k] = max(0, without @ q / (q @ q))
     return P
 
 
@@ -117,12 +119,15 @@ def squared_error(R, P, Q):
     total = 0.0
     for i, j in np.ndindex(R.shape):
         if not np.isnan(R[i, j]):
-            total += (R[i, j] - sum(p * q for p, q in zip(P[i], Q[j]))) ** 2
+            e = R[i, j] - sum(p * q for p, q in zip(P[i], Q[j]))
+            total += e**2
     return total
 
 
 def objective(R, P, Q, beta=0):
-    return np.sum((R - P @ Q.T) ** 2) + beta / 2 * (np.sum(P**2) + np.sum(Q**2))
+    E = R - P @ Q.T
+    penalty = np.sum(P**2) + np.sum(Q**2)
+    return np.sum(E**2) + beta / 2 * penalty
 
 
 def slopes(f, X, h=1e-5):

@@ -39,14 +39,16 @@ FORMATS = ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"]
 
 def fingerprint(X):
     """Return a hash of every array that an argument is made of, and its type and shape."""
-    parts = [X] if isinstance(X, np.ndarray) else []
+    parts = [X]
     if scipy.sparse.issparse(X):
-        parts = [getattr(X, name, None) for name in ("data", "indices", "indptr", "offsets")]
-        parts += [*getattr(X, "coords", ()), getattr(X, "rows", None), X.toarray()]
+        parts = [X.toarray()]
+        for name in ("data", "indices", "indptr", "offsets", "rows"):
+            parts.append(getattr(X, name, ()))
+        parts += getattr(X, "coords", ())
     content = hashlib.sha256()
     for part in parts:
-        if part is not None:
-            content.update(repr(np.asarray(part).tolist()).encode())
+        values = list(part) if isinstance(part, tuple) else part.tolist()
+        content.update(repr(values).encode())
     return type(X), X.shape, content.hexdigest()
 
 
@@ -70,7 +72,9 @@ def test_sparse_data_of_any_format_are_left_alone(kernel, format, kind):
 
 def tangled():
     """Return data with duplicates, the indices out of order, and the same in a dense array."""
-    values, columns, starts = [4.0, 3, 2, 1, 5], [1, 1, 0, 0, 1], [0, 3, 5]
+    values = [4.0, 3, 2, 1, 5]
+    columns = [1, 1, 0, 0, 1]
+    starts = [0, 3, 5]
     R = scipy.sparse.csr_array((values, columns, starts), shape=(2, 2))
     return R, np.array([[2.0, 7], [1, 5]])
 
@@ -90,15 +94,17 @@ def test_duplicates_and_unsorted_indices_stay_as_they_are(kernel, read_only):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
 def test_views_maps_and_read_only_arrays_are_left_alone(kernel, dtype, tmp_path):
     big = np.arange(80).reshape(8, 10).astype(dtype)
-    big.tofile(tmp_path / "R")
-    mapped = np.memmap(tmp_path / "R", dtype, mode="r+", shape=big.shape)
-    for whole in (big, mapped, np.asfortranarray(big)):
+    _, P, Q = problem(6, 5, 2)
+    path = tmp_path / "R"
+    big.tofile(path)
+    mapped = np.memmap(path, dtype, mode="r+", shape=big.shape)
+    for whole in (big % 7, mapped, np.asfortranarray(big % 7)):
+        np.remainder(whole, 7, out=whole)
         before = whole.copy()
-        R = whole[1:7, 1::2] % 7
-        R.flags.writeable = False
-        left_alone(kernel, R, *problem(6, 5, 2)[1:])
         view = whole[1:7, 1::2]
-        mf.squared_error(view, *problem(6, 5, 2)[1:])
+        left_alone(kernel, view, P, Q)
+        view.flags.writeable = False
+        left_alone(kernel, view, P, Q)
         assert_array_equal(whole, before)
 
 
@@ -108,8 +114,9 @@ def test_views_maps_and_read_only_arrays_are_left_alone(kernel, dtype, tmp_path)
 def scaled(matrices, exponent, dtype):
     """Return c R and sqrt(c) times the start, with c = 4**exponent, which rounds nothing."""
     R, P, Q = matrices
-    c, root = (np.longdouble(base) ** exponent for base in (4, 2))
-    return [X.astype(dtype) for X in (c * R, root * P, root * Q)]
+    root = np.longdouble(2) ** exponent
+    wide = root * root * R, root * P, root * Q
+    return [X.astype(dtype) for X in wide]
 
 
 def stepped(kernel, matrices, exponent):
@@ -141,10 +148,11 @@ def check_scale(kernel, dtype, exponent, seed):
         return False
     expected = long_loops(kernel, *matrices)
     root = np.longdouble(2) ** exponent
+    accuracy = 1e4 * float(np.finfo(dtype).eps)
     for X, Y in zip(got, expected):
         assert X.dtype == dtype
-        accuracy = 1e4 * float(np.finfo(dtype).eps)
-        assert_allclose(X / root, Y, rtol=0, atol=accuracy * np.abs(Y).max())
+        margin = accuracy * np.abs(Y).max()
+        assert_allclose(X / root, Y, rtol=0, atol=margin)
     return True
 
 
@@ -188,14 +196,17 @@ def test_far_from_one_there_is_a_result(kernel, dtype, exponent):
 @pytest.mark.parametrize("dtype, c", [(np.float32, 1e-22), (np.float64, 1e-160)])
 def test_small_data_from_a_large_start_are_refused(kernel, dtype, c):
     R, P, Q = problem(20, 15, 3)
-    with pytest.raises(ValueError, match=f"products that {np.dtype(dtype)} can.*rescale R"):
-        kernel(*(X.astype(dtype) for X in (c * R, P, Q)), 10)
+    matrices = [X.astype(dtype) for X in (c * R, P, Q)]
+    message = f"products that {np.dtype(dtype)} can.*rescale R"
+    with pytest.raises(ValueError, match=message):
+        kernel(*matrices, 10)
 
 
 @non_negative_kernels
 def test_too_large_is_refused(kernel):
+    R, P, Q = problem(4, 3, 2)
     with pytest.raises(ValueError, match="rescale R"):
-        kernel(*(1e200 * X for X in problem(4, 3, 2)), 5)
+        kernel(1e200 * R, 1e200 * P, 1e200 * Q, 5)
 
 
 @non_negative_kernels
@@ -204,7 +215,8 @@ def test_too_large_is_refused(kernel):
 def test_data_and_one_factor_may_be_scaled(kernel, scale, tol):
     R, P, Q = problem(20, 30, 3)
     P_expected, Q_expected = kernel(R, P, Q, 50, tol=tol)
-    same(kernel(scale * R, scale * P, Q, 50, tol=tol), (scale * P_expected, Q_expected))
+    got = kernel(scale * R, scale * P, Q, 50, tol=tol)
+    same(got, (scale * P_expected, Q_expected))
 
 
 def f(*values):
@@ -212,45 +224,51 @@ def f(*values):
 
 
 def test_an_exact_fit_stays_or_is_refused():
-    P, Q = MU(*f(1e20, 1e15, 1e5), 1)
-    assert_allclose([P[0, 0], Q[0, 0]], [1e15, 1e5], rtol=1e-6)
+    R, P, Q = f(1e20, 1e15, 1e5)
+    same(MU(R, P, Q, 1), (P, Q), 1e-6)
+    R, P, Q = f(1e-11, 1e-23, 1e12)
     with pytest.raises(ValueError, match="rescale R"):
-        MU(*f(1e-11, 1e-23, 1e12), 1)
+        MU(R, P, Q, 1)
 
 
 def test_many_ones_in_half_precision_do_not_diverge():
-    R, P, Q = np.ones((70_000, 1), "e"), np.ones((70_000, 1), "e"), np.ones((1, 1), "e")
-    for X, start in zip(GD(R, P, Q, 2, 0.01, 0), (P, Q)):
-        assert X.dtype == np.float32  # which is said: no type is narrower
-        assert_array_equal(X, start)
+    many, one = np.ones((70_000, 1), "e"), np.ones((1, 1), "e")
+    P, Q = GD(many, many, one, 2, 0.01, 0)
+    assert P.dtype == Q.dtype == np.float32  # which is said: no type is narrower
+    assert_array_equal(P, many)
+    assert_array_equal(Q, one)
 
 
 @pytest.mark.parametrize("large", [1e110, 1e200])
 def test_what_is_not_observed_does_not_overflow(large):
-    for R in ([[np.nan]], [[np.nan, np.nan]]):
-        Q = np.full((len(R[0]), 1), large)
-        identical(SGD(R, [[large]], Q, 1, 1e-30, 0), (np.array([[large]]), Q))
+    P = np.array([[large]])
+    for M in (1, 2):
+        R, Q = np.full((1, M), np.nan), np.full((M, 1), large)
+        got = SGD(R, P, Q, 1, 1e-30, 0)
+        identical(got, (P, Q))
 
 
 def test_tiny_columns_beside_large_ones_do_no_harm():
     R, P, Q = problem(20, 15, 3, dtype=np.float32)
     Q[:, 1] *= 1e-22
-    errors = [mf.squared_error(R, *HALS(R, P, Q, steps)) for steps in range(6)]
-    assert np.all(np.diff(errors) <= 1e-6 * errors[0])
+    log = mf.ErrorLog(R, P, Q)
+    HALS(R, P, Q, 6, callback=log)
+    assert np.diff(log.errors).max() <= 1e-6 * log.errors[0]
 
 
 @pytest.mark.parametrize("dtype, c", [("f", 1e-23), ("f", 1e20), ("e", 1e-4), ("e", 300)])
 def test_the_error_has_no_scale(dtype, c):
-    R = np.full((2, 1), c).astype(dtype)
-    error = mf.squared_error(R, np.zeros((2, 1), dtype), np.ones((1, 1), dtype))
-    assert error == pytest.approx(2 * float(R[0, 0]) ** 2, rel=1e-12)
+    R = np.array([[c], [c]], dtype)
+    P, Q = np.zeros((2, 1), dtype), np.ones((1, 1), dtype)
+    value = float(R[0, 0])
+    assert mf.squared_error(R, P, Q) == pytest.approx(2 * value**2, rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", range(20))
 def test_the_error_of_an_exact_sparse_fit_is_not_negative(dtype, seed):
     _, P, Q = problem(9, 8, 3, seed)
-    P, Q = np.round(P).astype(dtype) * dtype(0.3), Q.astype(dtype)
+    P, Q = (0.3 * np.round(P)).astype(dtype), Q.astype(dtype)
     R = scipy.sparse.csr_array(P @ Q.T)
     assert 0 <= mf.squared_error(R, P, Q) < 1e-12
     log = mf.ErrorLog(R, P, Q)
@@ -261,10 +279,12 @@ def test_the_error_of_an_exact_sparse_fit_is_not_negative(dtype, seed):
 def test_the_log_keeps_up_with_the_loop_in_float64():
     R, P, Q = problem(6, 5, 2, dtype=np.float32)
     log = mf.ErrorLog(R, P, Q)
-    log(1, 2 * P, Q)
-    log(2, (2 * P).tolist(), Q.tolist())
-    wide = [X.astype(float) for X in (R, 2 * P, Q)]
-    assert log.errors[1] == log.errors[2] == pytest.approx(squared_error(*wide), rel=1e-12)
+    P = 2 * P
+    log(1, P, Q)
+    log(2, P.tolist(), Q.tolist())
+    wide = [X.astype(float) for X in (R, P, Q)]
+    expected = pytest.approx(squared_error(*wide), rel=1e-12)
+    assert log.errors[1] == log.errors[2] == expected
 
 
 # The user's settings
@@ -274,7 +294,9 @@ def test_the_log_keeps_up_with_the_loop_in_float64():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_users_settings_for_floats_change_nothing(kernel, dtype):
     R, P, Q = problem(9, 8, 3, dtype=dtype)
-    R[0], P[1, 0], Q[2, 1] = 0, np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal
+    R[0] = 0
+    P[1, 0] = np.finfo(dtype).tiny
+    Q[2, 1] = np.finfo(dtype).smallest_subnormal
     expected = run(kernel, R, P, Q, 30)
     with np.errstate(all="raise"):
         identical(run(kernel, R, P, Q, 30), expected)
@@ -301,14 +323,15 @@ def test_hals_makes_the_products_that_are_promised(inner, monkeypatch):
         def __array_ufunc__(self, function, method, *inputs, **options):
             plain = [np.asarray(X) for X in inputs]
             if function is np.matmul:
-                made.append(2 * plain[0].size * (plain[1].shape[1:] or (1,))[0])
-            out = options.pop("out", None)
-            if out:
-                options["out"] = tuple(np.asarray(X) for X in out)
-            return np.asarray(getattr(function, method)(*plain, **options)).view(Counted)
+                left, right = plain
+                made.append(2 * left.size * right.size // len(right))
+            if "out" in options:
+                options["out"] = tuple(np.asarray(X) for X in options["out"])
+            result = getattr(function, method)(*plain, **options)
+            return np.asarray(result).view(Counted)
 
-    R, P, Q = problem(40, 30, 5)
     N, M, K = 40, 30, 5
+    R, P, Q = problem(N, M, K)
     mf.hals_step(R, P.view(Counted), Q.view(Counted), inner)
     promised = 4 * N * M * K + 4 * (N + M) * K**2 * (1 + inner) / 2 + 2 * M * K**2
     assert sum(made) == promised
@@ -343,9 +366,10 @@ class Labelled(Held):
 @every_kernel
 @pytest.mark.parametrize("container", [Held, Labelled])
 def test_what_can_be_made_an_array_is_made_one(kernel, container):
-    R, P, Q = problem(6, 5, 2)
-    identical(run(kernel, *map(container, (R, P, Q))), run(kernel, R, P, Q))
-    assert mf.squared_error(*map(container, (R, P, Q))) == mf.squared_error(R, P, Q)
+    matrices = problem(6, 5, 2)
+    held = [container(X) for X in matrices]
+    identical(run(kernel, *held), run(kernel, *matrices))
+    assert mf.squared_error(*held) == mf.squared_error(*matrices)
 
 
 def in_xarray(R, folder):
@@ -353,7 +377,9 @@ def in_xarray(R, folder):
 
 
 def in_h5py(R, folder):
-    return pytest.importorskip("h5py").File(folder / "R.h5", "w").create_dataset("R", data=R)
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File(folder / "R.h5", "w")
+    return file.create_dataset("R", data=R)
 
 
 def in_zarr(R, folder):
@@ -380,7 +406,8 @@ CONTAINERS = [in_xarray, in_h5py, in_zarr, in_pandas, in_polars, in_torch]
 @pytest.mark.filterwarnings("ignore")
 def test_what_other_packages_hold_is_read_as_numpy_reads_it(kernel, container, tmp_path):
     R, P, Q = problem(6, 5, 2)
-    identical(run(kernel, container(R, tmp_path), P, Q), run(kernel, R, P, Q))
+    held = container(R, tmp_path)
+    identical(run(kernel, held, P, Q), run(kernel, R, P, Q))
 
 
 class Frame(Held):
@@ -397,7 +424,11 @@ class Frame(Held):
 @pytest.mark.parametrize("frame", [Frame, None])
 def test_a_nullable_frame_works_or_is_told_how(kernel, frame):
     R, P, Q = problem(6, 5, 2)
-    given = frame(R) if frame else pytest.importorskip("pandas").DataFrame(R).convert_dtypes()
+    if frame:
+        given = frame(R)
+    else:
+        pandas = pytest.importorskip("pandas")
+        given = pandas.DataFrame(R).convert_dtypes()
     try:
         identical(run(kernel, given, P, Q), run(kernel, R, P, Q))
     except TypeError as error:

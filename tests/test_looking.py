@@ -34,10 +34,12 @@ def displayed(monkeypatch):
 def pictures(figure):
     """Return the images of each row, left to right, and the axes of the first."""
     axes = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
-    columns = axes[0].get_subplotspec().get_gridspec().ncols
-    drawn = [axis.images[0] if axis.images else None for axis in axes]
-    rows = [drawn[i : i + columns] for i in range(0, len(drawn), columns)]
-    return rows, axes[:columns]
+    grid = axes[0].get_gridspec()
+    drawn = []
+    for axis in axes:
+        drawn.append(axis.images[0] if axis.images else None)
+    rows = [drawn[i : i + grid.ncols] for i in range(0, len(drawn), grid.ncols)]
+    return rows, axes[: grid.ncols]
 
 
 def colours(image):
@@ -73,7 +75,8 @@ def test_signed_faces_are_blue_below_zero_and_red_above(shown):
     ((figure, _),) = shown
     ((image,),), _ = pictures(figure)
     red, _, blue, _ = np.moveaxis(colours(image), -1, 0)
-    assert_array_equal(np.sign(np.round(red - blue, 1)), [[-1, 0], [0, 1]])
+    redder = np.round(red - blue, 1)
+    assert_array_equal(np.sign(redder), [[-1, 0], [0, 1]])
     assert figure.axes[-1].get_ylim() == (-2, 2)
 
 
@@ -118,18 +121,21 @@ def test_what_is_no_stack_of_squares_is_refused_with_a_way_out(shown, shape):
 
 def test_each_curve_has_its_numbers_in_the_text_and_its_own_look(shown):
     curves = {"dips": [4.0, 1, 2], "bound": 1.5, "peaks": ([10, 20, 30], [1.0, 9, 5])}
-    mf.show_curves(curves | {"long": np.linspace(1, 3, 201)}, "Race", "step", "error", yscale="log")
+    curves["long"] = np.linspace(1, 3, 201)
+    mf.show_curves(curves, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
     dips, bound, peaks, long = axis.lines
     assert dips.get_xydata().tolist() == [[0, 4], [1, 1], [2, 2]]
     assert peaks.get_xydata().tolist() == [[10, 1], [20, 9], [30, 5]]
     assert bound.get_ydata()[0] == bound.get_ydata()[-1] == 1.5
-    assert bool(dips.get_marker()) and bool(peaks.get_marker()) and not long.get_marker()
-    for name in ("color", "linestyle"):
-        assert len({getattr(line, f"get_{name}")() for line in (dips, peaks, long)}) == 3
-    labels = axis.get_title(), axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()
-    assert labels == ("Race", "step", "error", "log")
+    assert dips.get_marker() and peaks.get_marker()
+    assert not long.get_marker()
+    lines = dips, peaks, long
+    assert len({line.get_color() for line in lines}) == 3
+    assert len({line.get_linestyle() for line in lines}) == 3
+    assert axis.get_title() == "Race" and axis.get_yscale() == "log"
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("step", "error")
     assert text == (
         "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
         "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.02 at 2, 1.2 at 20, 3 at 200."
@@ -137,14 +143,16 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_own_look(shown):
 
 
 def test_names_stand_where_curves_end_if_there_is_room(shown):
-    mf.show_curves({"up": [0, 1, 9], "down": [9, 4, 0], "level": 5}, "t", "x", "y")
+    curves = {"up": [0, 1, 9], "down": [9, 4, 0], "level": 5}
+    mf.show_curves(curves, "t", "x", "y")
     ((figure, _),) = shown
     assert not figure.legends
     (axis,) = figure.axes
-    heights = {text.get_text(): text.get_position()[1] for text in axis.texts}
-    assert heights["down"] < heights["level"] < heights["up"]
-    for text, line in zip(axis.texts, axis.lines):
-        assert text.get_text() == line.get_label() and text.get_color() == line.get_color()
+    up, down, level = (text.get_position()[1] for text in axis.texts)
+    assert down < level < up
+    for text, line in zip(axis.texts, axis.lines, strict=True):
+        assert text.get_text() == line.get_label()
+        assert text.get_color() == line.get_color()
 
 
 @pytest.mark.parametrize(
@@ -165,12 +173,15 @@ def test_otherwise_a_legend_names_them_in_their_own_order(shown, curves, setting
 
 
 def test_a_single_point_is_a_marker_without_a_line(shown):
-    mf.show_curves({"point": ([4], [2.0]), "curve": np.arange(30.0)}, "t", "x", "y")
+    curves = {"point": ([4], [2.0]), "curve": np.arange(30.0)}
+    mf.show_curves(curves, "t", "x", "y")
     ((figure, _),) = shown
     point, curve = figure.axes[0].lines
-    assert point.get_linestyle() == "None" and point.get_marker() not in ("", "None")
-    handles = figure.legends[0].get_lines()
-    assert [handle.get_linestyle() for handle in handles] == ["None", curve.get_linestyle()]
+    assert point.get_linestyle() == "None"
+    assert point.get_marker() not in ("", "None")
+    (legend,) = figure.legends
+    for handle, line in zip(legend.get_lines(), (point, curve), strict=True):
+        assert handle.get_linestyle() == line.get_linestyle()
 
 
 @pytest.mark.parametrize("n", [3, 5, 20, 21])
@@ -182,7 +193,8 @@ def test_whole_steps_have_whole_numbers_at_the_axis(shown, n):
 
 def test_numbers_are_written_as_in_prose(shown):
     curves = {"a": [1e-5, 1e-4, 123456.7], "b": ([1, 20000, 12345678], [0.5, 1 / 3, np.inf])}
-    mf.show_curves(curves, "t", "x", "y", xscale="log", yscale="log")
+    scales = {"xscale": "log", "yscale": "log"}
+    mf.show_curves(curves, "t", "x", "y", **scales)
     ((figure, text),) = shown
     assert "a: 0.00001 at 0, 0.0001 at 1, 123500 at 2." in text
     assert "b: 0.5 at 1, 0.3333 at 20000, inf at 12345678." in text
@@ -196,8 +208,9 @@ def test_numbers_are_written_as_in_prose(shown):
 
 
 def draw_all():
-    wide = {"faces": STACK[:2], "half": np.where(STACK > 0.5, np.nan, STACK)}
-    mf.show_faces(wide, "Faces", names=["a", "b", "c"])
+    half = np.where(STACK > 0.5, np.nan, STACK)
+    rows = {"faces": STACK[:2], "half": half}
+    mf.show_faces(rows, "Faces", names=["a", "b", "c"])
     mf.show_faces(STACK - 0.5, "Signed", signed=True)
     mf.show_curves({"up": [0, 1, 9], "level": 5}, "Curves", "step", "error")
 

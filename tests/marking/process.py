@@ -152,7 +152,8 @@ def sandbox(scratch, folder):
     for entry in sorted(folder.iterdir()):
         command += ["--ro-bind", str(entry), f"/tmp/answer/{entry.name}"]
     command += ["--chdir", "/tmp/answer", "--remount-ro", "/", "--cap-drop", "ALL"]
-    return [*command, "--unshare-all", "--die-with-parent", "--new-session"]
+    command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+    return [*command, "--die-with-parent", "--new-session"]
 
 
 def start(scratch, folder, sandboxed):

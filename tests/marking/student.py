@@ -192,7 +192,8 @@ class Reading:
             self.keep(ended, number, offset)
             return
         label, line = type(error).__name__, getattr(error, "lineno", None)
-        text = f"Python cannot read it: {getattr(error, 'msg', '') or label}."
+        message = re.sub(r" on line \d+", "", getattr(error, "msg", "") or label)
+        text = f"Python cannot read it: {message}."
         place = None
         if line:
             place = (number, line + offset)

@@ -246,6 +246,12 @@ def test_nothing_of_the_first_exercise_is_left_in_the_second():
     assert server.reply("define", {"name": MU}).keys() == {"verdict", "cpu"}
 
 
+def test_the_line_is_the_cell_s_whatever_stands_above():
+    verdict = judged(MF, ["Some text.\n\n" + UNINDENTED])
+    assert verdict.label == "IndentationError, line 7 of the cell"
+    assert verdict.text.count(" line ") == 1
+
+
 def test_a_wrong_answer_is_wrong():
     assert judged(MF, [RIGHT, WRONG])[0] == "wrong"
 
@@ -340,7 +346,7 @@ def without_tqdm(monkeypatch):
         del sys.modules[name]
 
 
-LOOP = "for step in range(steps):"
+RANGE = "for step in range(steps):"
 BARS = {
     "tqdm": ("from tqdm import tqdm", "for step in tqdm(range(steps), desc='MF'):"),
     "trange": ("from tqdm.auto import trange", "for step in trange(steps, leave=False):"),
@@ -355,11 +361,11 @@ BARS = {
 
 @pytest.mark.parametrize("line, loop", BARS.values(), ids=BARS)
 def test_a_progress_bar_changes_no_number(without_tqdm, line, loop):
-    assert judged(MF, [line, RIGHT.replace(LOOP, loop)])[:2] == ("correct", "full batch, P first")
+    assert judged(MF, [line, RIGHT.replace(RANGE, loop)])[:2] == ("correct", "full batch, P first")
 
 
 def test_with_a_bar_an_answer_can_be_wrong_all_the_same(without_tqdm):
-    wrong = WRONG.replace(LOOP, BARS["tqdm"][1])
+    wrong = WRONG.replace(RANGE, BARS["tqdm"][1])
     assert judged(MF, [BARS["tqdm"][0], wrong]).kind == "wrong"
 
 

@@ -189,8 +189,8 @@ def page(student, results):
         label = f": {verdict.label}" if verdict.label else ""
         parts.append(f"<h2>Exercise {number}: <code>{name}</code></h2>\n")
         parts.append(f'<p class="verdict {sign}">{html.escape(verdict.kind + label)}</p>\n')
-        parts.append(f"<p>{html.escape(verdict.text)}</p>\n")
-        if getattr(verdict, "places", ()):
+        parts.append(f"<p>{html.escape(verdict.text[:1].upper() + verdict.text[1:])}</p>\n")
+        if verdict.places:
             parts.append(places_table(verdict.places))
         if result.source:
             parts += source_lines(result.source)

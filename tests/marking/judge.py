@@ -55,7 +55,7 @@ class Followed(NamedTuple):
 
 
 def follow(answer, problem, orders=None, tolerance=None, steps=None):
-    """Run the answer, for fewer steps than the problem has or all, and find whose path it follows."""
+    """Run the answer, for these steps or all of the problem's, and find whose path it follows."""
     try:
         factors = answer(*start(problem), steps or problem.steps, *problem.numbers)
     except Settled as settled:
@@ -349,20 +349,20 @@ def measure_gradient(answer):
 
 def what_stands_against(answer, pulls, chance):
     """Return what is no gradient descent in how far it goes, or an empty text."""
+    length = pulls.data.mean()
+    if chance and length < 0.05:
+        return f"A step takes {30 * length:.2g} of 30 entries."
     once, faster = (measure_pulls(answer, alpha=alpha).data[0] for alpha in (1e-5, 2e-5))
     if abs(faster - once) > 0.1 * abs(once):
         return "With twice the alpha its steps are not twice as long."
     many, more = (measure_pulls(answer, steps, 1e-6).data[0] for steps in (500, 1000))
     if more < 0.525 * many:
         return "1000 steps take it hardly further than 500."
-    length = pulls.data.mean()
-    if chance and length < 0.05:
-        return f"A step takes {30 * length:.2g} of 30 entries."
     return ""
 
 
 def whole_counts(pulls, chance):
-    """Return how often beta counts for P and Q: once in a batch, and M or N times entry by entry."""
+    """Return how often beta counts for P and Q: once in a batch, M or N times entry by entry."""
     length, counts = pulls.data.mean(), pulls.beta / pulls.data
     whole = np.maximum(np.round(counts), 1)
     in_batches = min(whole) == 1 or abs(length - 1) < 0.03 and np.ptp(whole) > 0

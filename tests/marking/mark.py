@@ -126,7 +126,8 @@ def one_exercise(answer, name):
         verdict = judge.judge(answer)
     except (Exception, Settled) as error:
         verdict = verdict_of(error)
-    source = feedback.cut_out(answer.cells or [], answer.source, answer.line)
+    line = answer.raised.get(verdict.label)  # of an exception, if that is the verdict
+    source = feedback.cut_out(answer.cells or [], answer.source, line)
     return Result(plainly(verdict), source)
 
 

@@ -152,7 +152,8 @@ def sandbox(scratch, folder):
     for entry in sorted(folder.iterdir()):
         command += ["--ro-bind", str(entry), f"/tmp/answer/{entry.name}"]
     command += ["--chdir", "/tmp/answer", "--remount-ro", "/", "--cap-drop", "ALL"]
-    return [*command, "--unshare-all", "--die-with-parent", "--new-session"]
+    command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+    return [*command, "--die-with-parent", "--new-session"]
 
 
 def start(scratch, folder, sandboxed):
@@ -225,7 +226,7 @@ class Student:
 
     def __init__(self, files, scratch, time_limit, sandboxed=True):
         self.scratch, self.time_limit, self.sandboxed = scratch, time_limit, sandboxed
-        self.cells, self.source, self.line = None, [], None  # for the page
+        self.cells, self.source, self.raised = None, [], {}  # for the page
         self.notes, self.process, self.ended = {}, None, None
         self.number = self.idle = self.begin = 0
         self.folder = Path(tempfile.mkdtemp(dir=scratch / "students"))
@@ -347,9 +348,9 @@ class Student:
         notes = dict(reply.get("notes", {}))
         self.notes |= {str(label): str(text) for label, text in notes.items()}
         self.source = reply.get("source", self.source)
-        self.line = reply.get("line", self.line)
         if "verdict" in reply:
             kind, label, text = map(str, reply["verdict"][:3])
+            self.raised[label] = reply.get("line")
             known = kind in (WRONG, "not attempted")  # never a good one: numbers decide that
             raise Settled(Verdict(kind if known else "no verdict", label, text))
         return reply
@@ -357,8 +358,8 @@ class Student:
     def define(self, name):
         """Find the answer to an exercise."""
         self.gradient = EXERCISES[name].gradient
-        self.notes, self.source, self.line, self.idle = {}, [], None, 0
-        self.begin = 0.0
+        self.notes, self.source, self.raised = {}, [], {}
+        self.begin = self.idle = 0
         if self.process is None or self.ended:
             self.start()
         self.begin = processor_time(family(self.process.pid))

@@ -73,19 +73,19 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "half of beta": "For {X} beta counts half: the update has beta, not beta / 2.",
     "beta counted again": "For {X} beta counts twice. Does the 2 stand before a bracket with both?",
     "beta ignored": "For {X} the numbers are those without beta.",
-    "beta's value ignored": "For {X} the numbers are those for beta = 0.02, though another is given.",
+    "beta's value ignored": "For {X} the numbers are those for beta = 0.02, whatever is given.",
     "sign of beta": "For {X} beta pushes away from zero. It is there to pull back.",
     "sign of the gradient": "For {X} the data push uphill, so the error grows. Look at the signs.",
     "2 and beta missing": "For {X} the 2 is missing, and beta.",
     "alpha misses beta": "For {X} beta is not multiplied by alpha. Is a bracket missing?",
     "alpha misses the data": "For {X} only beta is multiplied by alpha. Is a bracket missing?",
     "alpha missing": "For {X} the step is not multiplied by alpha.",
-    "alpha ignored": "For {X} the numbers are those for alpha = 0.002, though another is given.",
+    "alpha ignored": "For {X} the numbers are those for alpha = 0.002, whatever is given.",
     "change alone": "For {X} the change comes back alone, not added to the old values.",
     "beta of the other factor": "For {X} beta is multiplied by the other factor.",
     "data of the same factor": "For {X} the error is multiplied by the factor itself, not by the "
     "other one.",
-    "beta with the sign": "For {X} beta is multiplied by the sign of the factor, not by the factor.",
+    "beta with the sign": "For {X} beta is multiplied by the sign of the factor, not by it.",
     "beta with the square": "For {X} beta is multiplied by the square of the factor.",
     "beta by itself": "For {X} beta is subtracted as it is, not multiplied by the factor.",
     "error squared": "For {X} the error is squared. The slope of a square is not.",
@@ -105,7 +105,7 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "numerator the new ones.",
     "old factor above": "For {X} the numerator has the old values of the other factor, the "
     "denominator the new ones.",
-    "old and new below": "For {X} the denominator has old and new values of the other factor mixed.",
+    "old and new below": "For {X} the denominator mixes old and new values of the other factor.",
     "other factor missing below": "For {X} the denominator is made of the factor itself alone; the "
     "other one is missing.",
     "square root": "For {X} the numbers are those with the square root of the fraction: another "
@@ -114,7 +114,7 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "Kullback-Leibler": "For {X} the numbers are those of the update for the Kullback-Leibler "
     "divergence: another method, which the handout does not ask for.",
     "multiple": "For {X} the numbers are {what:.3g} times those of the update.",
-    "constant below": "For {X} {what:.3g} is added to the denominator: too much beside its numbers.",
+    "constant below": "For {X} {what:.3g} is added to the denominator, which is too much.",
     "additive rate": "For {X} {what:.3g} times numerator minus denominator is added. What does the "
     "name of the method say?",
     "counts": "For {X} the data count {what[0]:.3g} times and beta {what[1]:.3g} times.",
@@ -164,6 +164,8 @@ def start(problem):
         return unit**2 * A @ B.T, unit * P, unit * Q
     if steps > 99:
         return 3 * np.linalg.qr(A - 0.5)[0] @ np.linalg.qr(B - 0.5)[0].T, P, Q
+    if steps < 12:  # factors of both signs tell more formulas apart
+        P, Q = P - 0.3, Q - 0.3
     return 0.7 * rng.randn(N, M), P, Q  # of both signs, as centred faces are
 
 
@@ -488,10 +490,11 @@ def run_of(answer, problem, steps=1):
 
 def shown(value, other):
     """Return a number with as many digits as it takes to tell it from the other one."""
-    digits = 3
-    while digits < 12 and f"{value:.{digits}g}" == f"{other:.{digits}g}":
-        digits += 1
-    return f"{value:.{digits}g}"
+    for digits in range(3, 13):
+        text = f"{value:#.{digits}g}"
+        if text != f"{other:#.{digits}g}":
+            break
+    return text
 
 
 def difference(factor, before, yours, update, step):

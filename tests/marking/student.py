@@ -30,7 +30,8 @@ from exercises import EXERCISES, is_blank, is_idle
 from judge import Settled, Verdict
 
 NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")
-MOST_CODE = 2**20  # letters in all cells
+MOST_CODE = 2**20  # letters in all cells with code
+MOST_LINES = 20_000  # that IPython reads of a cell, which it reads anew for each magic
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 BLOCKS = ("body", "handlers", "orelse", "finalbody")
@@ -85,7 +86,7 @@ def read_folder(folder):
     cells = answers_in(modules, notebooks) + notebooks
     if not cells and faults:
         raise faults[0]
-    if sum(len(cell.source) for cell in cells) > MOST_CODE:
+    if sum(len(cell.source) for cell in cells if cell.is_code) > MOST_CODE:
         raise Settled(no_verdict("too large", f"expected at most {MOST_CODE} letters of code."))
     return cells
 
@@ -180,7 +181,7 @@ class Reading:
             except UNREADABLE as error:
                 if definition_of(self.name).search(part):
                     self.unreadable(part, number, offset, error)
-                elif not re.match(r"(def|class|@)\b", part):
+                elif not re.match(r"(def|async|class|@)\b", part):
                     self.aside.add(number)
 
     def unreadable(self, part, number, offset, error):
@@ -191,7 +192,8 @@ class Reading:
             self.keep(ended, number, offset)
             return
         label, line = type(error).__name__, getattr(error, "lineno", None)
-        text = f"Python cannot read it: {getattr(error, 'msg', '') or label}."
+        message = re.sub(r" on line \d+", "", getattr(error, "msg", "") or label)
+        text = f"Python cannot read it: {message}."
         place = None
         if line:
             place = (number, line + offset)
@@ -251,11 +253,13 @@ def arguments(function):
 
 
 def parts(source):
-    """Return the source, or what begins at the margin if Python cannot read it all; with the lines
-    above each."""
+    """Return how many lines are above each part that begins at the margin, and the part.
+
+    There is only one part if Python can read it all.
+    """
     if parses(source):
         return [(0, source)]
-    margin = re.finditer(r"^(def|class|import|from|@)", source, flags=re.M)
+    margin = re.finditer(r"^((def|async|class|import|from)\b|@)", source, flags=re.M)
     starts = [match.start() for match in margin]
     found, lines, begin = [], 0, 0
     for end in (*starts, len(source)):
@@ -306,8 +310,9 @@ def readable(source):
             if line.startswith("%%"):
                 lines[number] = ""
             break
-    filled = [line + "\n" for line in without_magics(lines)]
-    return "".join(filled_loops(filled))
+    if not parses("\n".join(lines)):
+        lines = filled_loops(without_magics(lines))
+    return "\n".join(lines)
 
 
 def without_magics(lines):
@@ -323,7 +328,7 @@ def without_magics(lines):
     with contextlib.suppress(Exception):  # of the tokenizer, where a line is no Python at all
         for transform in manager.cleanup_transforms:
             lines = transform(lines)
-        for _ in range(len(lines)):
+        for _ in range(1 + MOST_LINES // len(lines)):
             changed, new = manager.do_one_token_transform(lines)
             if not changed:
                 break

@@ -199,17 +199,14 @@ def listed(paths):
 
 
 def opened(files):
-    """Return the files; if there is only one zip, it is the export, and its files count."""
+    """Return the files; if there is only a zip, it is the export, and the files in it count."""
     files = list(files)
-    while len(files) == 1 and files[0].ends(".zip") and not files[0].fault:
-        try:
-            inner = list(in_zip(zipfile.ZipFile(files[0].open())))
-        except Exception as error:  # what a broken zip raises depends on where it is broken
-            return [files[0]._replace(fault=not_readable(error))]
-        if not inner or files[0].member:
-            break
-        files = inner
-    return files
+    if len(files) > 1 or not files or files[0].fault or not files[0].ends(".zip"):
+        return files
+    try:
+        return list(in_zip(zipfile.ZipFile(files[0].place))) or files
+    except Exception as error:  # what a broken zip raises depends on where it is broken
+        return [files[0]._replace(fault=not_readable(error))]
 
 
 def in_folder(folder):
@@ -223,7 +220,7 @@ def in_folder(folder):
             continue
         for entry in entries:
             below = (*parts, *name_parts(entry.name))
-            if is_left_out(below):
+            if below == parts or is_left_out(below):
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield from in_entry(entry, below)
@@ -296,7 +293,9 @@ def sorted_out(files, pattern):
     left = unnamed
     if not pattern:
         plain, left = by_folder(unnamed)
-        owned.update(plain)
+        for key, pieces in plain.items():
+            is_other = any(not piece.added for piece in owned[key])
+            owned[f"{key}/" if is_other else key] += pieces
     return owned, left
 
 

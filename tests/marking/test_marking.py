@@ -145,11 +145,13 @@ def test_a_page_is_there_for_every_student_and_marks_the_line_that_raised(comman
     command.hand_in("a/week5.ipynb", RIGHT.replace("E = R - P @ Q", "E = R - P @ S"))
     command.hand_in("b/week5.ipynb", RIGHT.replace("R - P @ Q", "(R - P @ Q"))
     command.hand_in("c/week5.docx", b"")
+    command.hand_in("d/week5.ipynb", (CORPUS / "wrong_als_1.ipynb").read_bytes())
     command.run("--feedback=pages")
     pages = command.folder / "pages"
     assert 'data-line="5" class="marked">        E = R - P @ S' in (pages / "a.html").read_text()
     assert 'class="marked"' in (pages / "b.html").read_text()
-    assert "expected a notebook" in (pages / "c.html").read_text()
+    assert "Expected a notebook" in (pages / "c.html").read_text()
+    assert 'class="marked"' not in (pages / "d.html").read_text()  # it raised in a trial only
 
 
 # ---- Options

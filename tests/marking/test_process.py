@@ -150,6 +150,14 @@ def test_nothing_can_be_written_but_in_its_own_room(tmp_path, scratch, in_sandbo
     assert ": []" in raised(tmp_path, scratch, source)
 
 
+def test_there_is_no_way_to_more_room(tmp_path, scratch, in_sandbox):
+    source = "import subprocess\n" + answer(
+        "made = subprocess.run(['unshare', '--user', '--map-root-user', '--mount', 'true'])",
+        "raise RuntimeError(f'ended with {made.returncode}')",
+    )
+    assert "ended with 1" in raised(tmp_path, scratch, source)
+
+
 def test_its_room_is_not_the_disk(tmp_path, scratch, in_sandbox):
     source = answer(
         "try:",

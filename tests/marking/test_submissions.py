@@ -541,6 +541,29 @@ def test_a_full_disk_is_the_fault_of_one_student_s_files_at_most(tmp_path, monke
     assert found(tmp_path, folder)[0] == {"anna.zip": "not readable", "bo.ipynb": ["bo.ipynb"]}
 
 
+def test_one_student_s_zip_in_the_zip_of_an_export_is_opened_with_care(tmp_path):
+    for content, row in ((NOTEBOOK, ["week5.ipynb"]), (bytes(submissions.BYTES + 1), "too large")):
+        files = {"anna.zip": zipped({"week5.ipynb": content})}
+        written(tmp_path, {"export.zip": zipped(files)})
+        assert found(tmp_path, tmp_path / "export.zip")[0] == {"anna.zip": row}
+
+
+def test_a_file_without_a_name_is_left_out(tmp_path):
+    folder = written(
+        tmp_path / "in", {"\\": NOTEBOOK, "anna.ipynb": NOTEBOOK, "bo.ipynb": NOTEBOOK}
+    )
+    assert found(tmp_path, folder)[0].keys() == {"anna.ipynb", "bo.ipynb"}
+
+
+def test_a_folder_by_the_name_of_another_student_is_a_student_of_its_own(tmp_path):
+    files = {"lee_12_678_week5.ipynb": NOTEBOOK, "lee_12/a.ipynb": NOTEBOOK, **OTHER}
+    rows, _ = found(tmp_path, written(tmp_path / "in", files))
+    assert rows == {"lee_12": ["week5.ipynb"], "lee_12/": ["a.ipynb"], **ROW_OF_OTHER}
+    files = {"anna (2)/comments.txt": "Hello", "anna (2)/week5.ipynb": NOTEBOOK}
+    rows, _ = found(tmp_path, written(tmp_path / "in2", {**files, **OTHER}))
+    assert rows == {"anna (2)": ["week5.ipynb"], **ROW_OF_OTHER}
+
+
 def test_a_broken_export_is_a_row_that_says_so(tmp_path):
     written(tmp_path, {"export.zip": b"PK\3\4 cut off"})
     assert found(tmp_path, Path(tmp_path / "export.zip"))[0] == {"export.zip": "not readable"}

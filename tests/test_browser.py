@@ -78,6 +78,7 @@ def jupyter(front_end, folder, home):
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(home),
         "SCIKIT_LEARN_DATA": get_data_home(),
+        "OMP_NUM_THREADS": "1",  # other tests run beside this one
     }
     # matplotlib says on stderr that it lists the fonts, if that takes long
     subprocess.run(

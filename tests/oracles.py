@@ -11,14 +11,18 @@ from sklearn.exceptions import ConvergenceWarning
 def problem(N, M, K, seed=0, dtype=np.float64):
     """Non-negative data and a non-negative start, which every function takes."""
     rng = np.random.RandomState(seed)
-    shapes = (N, M), (N, K), (M, K)
-    return [rng.rand(*shape).astype(dtype) for shape in shapes]
+    R = rng.rand(N, M)
+    P = rng.rand(N, K)
+    Q = rng.rand(M, K)
+    return [X.astype(dtype) for X in (R, P, Q)]
 
 
 def sheet_start(N=100, M=256, K=2, seed=1):
     """Return the start of the tutorial's sheet."""
     rng = np.random.RandomState(seed)
-    return rng.rand(N, K), rng.rand(M, K)
+    P = rng.rand(N, K)
+    Q = rng.rand(M, K)
+    return P, Q
 
 
 def with_zeros(matrices, seed, share):
@@ -95,7 +99,8 @@ def multiplicative(R, P, Q, steps):
 
 
 def fraction(above, below):
-    return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
+    ratio = np.zeros_like(below)
+    return np.divide(above, below, out=ratio, where=below > 0)
 
 
 def coordinates(R, P, Q, inner):
@@ -157,7 +162,8 @@ def same(got, expected, rtol=1e-12):
     """Equal up to a fraction of the largest entry."""
     for X, Y in zip(got, expected):
         assert X.dtype == Y.dtype
-        np.testing.assert_allclose(X, Y, rtol=0, atol=rtol * np.abs(Y).max())
+        margin = rtol * np.abs(Y).max()
+        np.testing.assert_allclose(X, Y, rtol=0, atol=margin)
 
 
 def identical(got, expected):

@@ -29,7 +29,8 @@ non_negative_kernels = kernels(MU, HALS)
 
 
 def run(kernel, R, P, Q, steps=11):
-    return kernel(R, P, Q, steps, **NUMBERS[kernel])
+    numbers = NUMBERS[kernel]
+    return kernel(R, P, Q, steps, **numbers)
 
 
 # No argument is ever changed
@@ -67,7 +68,8 @@ def test_sparse_data_of_any_format_are_left_alone(kernel, format, kind):
     R, P, Q = problem(6, 4, 2)
     R[R < 0.5] = 0
     sparse = getattr(scipy.sparse, f"{format}_{kind}")(R)
-    same(left_alone(kernel, sparse, P, Q), run(kernel, R, P, Q))
+    factors = left_alone(kernel, sparse, P, Q)
+    same(factors, run(kernel, R, P, Q))
 
 
 def tangled():
@@ -86,7 +88,8 @@ def test_duplicates_and_unsorted_indices_stay_as_they_are(kernel, read_only):
     for part in (R.data, R.indices, R.indptr):
         part.flags.writeable = not read_only
     P, Q = np.ones((2, 1)), np.ones((2, 1))
-    same(left_alone(kernel, R, P, Q), run(kernel, dense, P, Q))
+    factors = left_alone(kernel, R, P, Q)
+    same(factors, run(kernel, dense, P, Q))
     assert R.nnz == 5
 
 
@@ -268,7 +271,8 @@ def test_the_error_has_no_scale(dtype, c):
 @pytest.mark.parametrize("seed", range(20))
 def test_the_error_of_an_exact_sparse_fit_is_not_negative(dtype, seed):
     _, P, Q = problem(9, 8, 3, seed)
-    P, Q = (0.3 * np.round(P)).astype(dtype), Q.astype(dtype)
+    P = 0.3 * np.round(P)
+    P, Q = P.astype(dtype), Q.astype(dtype)
     R = scipy.sparse.csr_array(P @ Q.T)
     assert 0 <= mf.squared_error(R, P, Q) < 1e-12
     log = mf.ErrorLog(R, P, Q)

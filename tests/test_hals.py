@@ -140,7 +140,8 @@ def by_definition(R, P, Q, steps, inner, extrapolate):
 @pytest.mark.parametrize("shape", [(9, 7, 3), (7, 9, 3), (8, 8, 2)], ids=str)
 def test_the_steps_are_those_of_the_definition(shape, extrapolate):
     R, P, Q = problem(*shape)
-    pairs = record(R, P, Q, 20, inner=2, extrapolate=extrapolate)
+    options = {"inner": 2, "extrapolate": extrapolate}
+    pairs = record(R, P, Q, 20, **options)
     defined = by_definition(R, P, Q, 20, 2, extrapolate)
     for got, expected in zip(pairs, defined, strict=True):
         same(got, expected, rtol=1e-9)
@@ -199,7 +200,8 @@ def test_it_ends_where_no_number_wants_to_move(extrapolate, dtype, limit):
     R, P, Q = (X.astype(float) for X in (R, *factors))
     slope_P = slopes(lambda X: objective(R, X, Q), P, 1e-4)
     slope_Q = slopes(lambda X: objective(R, P, X), Q, 1e-4)
-    slope, values = np.vstack([slope_P, slope_Q]), np.vstack([P, Q])
+    slope = np.vstack([slope_P, slope_Q])
+    values = np.vstack([P, Q])
     at_zero = values == 0
     assert at_zero.any() and not at_zero.all()
     assert np.abs(slope[~at_zero]).max() < limit
@@ -224,10 +226,12 @@ def test_with_one_column_it_is_the_multiplicative_update_and_extrapolated_ends_t
         same(got, MU(R, P, Q, steps))
     same(HALS(R, P, Q, 1), MU(R, P, Q, 1))
     U, values, V = np.linalg.svd(R)
-    best = values[0] * np.outer(U[:, 0], V[0])
+    u, v = U[:, 0], V[0]
+    best = values[0] * np.outer(u, v)
     for kernel in (HALS, MU):
         P_new, Q_new = kernel(R, P, Q, 100)
-        assert_allclose(P_new @ Q_new.T, best, rtol=1e-9)
+        fit = P_new @ Q_new.T
+        assert_allclose(fit, best, rtol=1e-9)
 
 
 def test_planted_factors_are_found_to_the_last_digits_in_a_hundred_steps():

@@ -46,7 +46,8 @@ def examples(n=40):
 
 
 def run(kernel, R, P, Q, steps=3, callback=None, **numbers):
-    return kernel(R, P, Q, steps, **{**NUMBERS[kernel], **numbers}, callback=callback)
+    numbers = {**NUMBERS[kernel], **numbers}
+    return kernel(R, P, Q, steps, **numbers, callback=callback)
 
 
 def put(X, value, i=1, j=0):
@@ -69,7 +70,8 @@ def hide(R, seed, share):
 def test_gradient_descent_is_the_textbook_three_lines(shape, seed):
     R, P, Q = problem(*shape, seed)
     R -= 0.5
-    same(GD(R, P, Q, 20, 0.01, 0.3), textbook(R, P, Q, 20, 0.01, 0.3))
+    expected = textbook(R, P, Q, 20, 0.01, 0.3)
+    same(GD(R, P, Q, 20, 0.01, 0.3), expected)
 
 
 @pytest.mark.parametrize("beta", [0, 0.02, 3.0])
@@ -79,8 +81,10 @@ def test_gradient_step_goes_down_the_gradient_of_the_objective(beta):
     P_new, Q_new = mf.gradient_step(R, P, Q, tiny, beta)
     down_P = -slopes(lambda X: objective(R, X, Q, beta), P)
     down_Q = -slopes(lambda X: objective(R, P, X, beta), Q)
-    assert_allclose((P_new - P) / tiny, down_P, rtol=1e-5, atol=1e-5)
-    assert_allclose((Q_new - Q) / tiny, down_Q, rtol=1e-5, atol=1e-5)
+    way_P = (P_new - P) / tiny
+    way_Q = (Q_new - Q) / tiny
+    assert_allclose(way_P, down_P, rtol=1e-5, atol=1e-5)
+    assert_allclose(way_Q, down_Q, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0, 0.8])
@@ -110,7 +114,8 @@ def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(dtype, shape, 
     R, P, Q = problem(*shape, seed, dtype)
     R -= dtype(0.5)
     hide(R, seed, hidden)
-    identical(SGD(R, P, Q, 3, 0.03, 0.1), double_loop(R, P, Q, 3, 0.03, 0.1))
+    expected = double_loop(R, P, Q, 3, 0.03, 0.1)
+    identical(SGD(R, P, Q, 3, 0.03, 0.1), expected)
 
 
 # Multiplicative updates
@@ -120,7 +125,8 @@ def test_sgd_gives_the_numbers_of_the_double_loop_to_the_last_bit(dtype, shape, 
 @pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-12), (np.float32, 1e-4)])
 def test_multiplicative_update_has_the_iterates_of_scikit_learn(K, dtype, rtol):
     R, P, Q = problem(100, 256, K, dtype=dtype)
-    W, H, _ = scikit_learn(R, P, Q, solver="mu", tol=0, max_iter=200)
+    options = {"solver": "mu", "tol": 0, "max_iter": 200}
+    W, H, _ = scikit_learn(R, P, Q, **options)
     same(MU(R, P, Q, 200), (W, H), rtol)
 
 
@@ -130,9 +136,10 @@ def test_multiplicative_update_stops_at_the_step_of_scikit_learn(K, seed, tol):
     R, P, Q = problem(100, 256, K, seed)
     log = mf.ErrorLog(R, P, Q)
     got = MU(R, P, Q, 600, tol=tol, callback=log)
-    *expected, steps = scikit_learn(R, P, Q, solver="mu", tol=tol, max_iter=600)
+    options = {"solver": "mu", "tol": tol, "max_iter": 600}
+    W, H, steps = scikit_learn(R, P, Q, **options)
     assert len(log.errors) - 1 == steps < 600
-    same(got, expected)
+    same(got, (W, H))
 
 
 def test_float32_stops_about_where_float64_does():
@@ -171,9 +178,10 @@ def test_the_error_never_rises_and_a_zero_stays_zero(shape, seed, zeros):
 @pytest.mark.parametrize("convert", [np.float64, np.int16, np.uint8, np.ndarray.tolist])
 def test_the_widest_float_type_counts_and_whole_numbers_are_float64(kernel, convert, wide):
     matrices = problem(5, 4, 2, dtype=np.float32)
-    matrices[wide] = convert(np.round(5 * matrices[wide]))
-    expected = run(kernel, *(np.array(X, float) for X in matrices))
-    identical(run(kernel, *matrices), expected)
+    whole = np.round(5 * matrices[wide])
+    matrices[wide] = convert(whole)
+    in_float64 = [np.array(X, float) for X in matrices]
+    identical(run(kernel, *matrices), run(kernel, *in_float64))
 
 
 @every_kernel
@@ -213,14 +221,18 @@ def test_no_steps_give_copies(kernel):
 @pytest.mark.parametrize("shape", ["346", "392", "932", "552", "161", "611", "163", "613", "112"])
 def test_any_shape_will_do_and_arguments_are_left_alone(kernel, shape, dtype):
     matrices = problem(*map(int, shape), dtype=dtype)
-    before = [X.copy() for X in matrices]
+    copies = [X.copy() for X in matrices]
     R, P, Q = matrices
     P_new, Q_new = run(kernel, R, P, Q, 200)
-    identical(matrices, before)
-    assert P_new.shape == P.shape and Q_new.shape == Q.shape
+    identical(matrices, copies)
+    assert P_new.shape == P.shape
+    assert Q_new.shape == Q.shape
     assert P_new.dtype == Q_new.dtype == dtype
-    assert not any(np.shares_memory(new, old) for new in (P_new, Q_new) for old in matrices)
-    assert mf.squared_error(R, P_new, Q_new) < mf.squared_error(R, P, Q)
+    for old in matrices:
+        assert not np.shares_memory(P_new, old)
+        assert not np.shares_memory(Q_new, old)
+    before = mf.squared_error(R, P, Q)
+    assert mf.squared_error(R, P_new, Q_new) < before
 
 
 def read_only(X):
@@ -355,9 +367,12 @@ def each(rows):
 
 
 def refused(kernel, error, name, value, message):
-    told = "epochs" if name == "steps" and kernel is SGD else name
+    told = name
+    if name == "steps" and kernel is SGD:
+        told = "epochs"
+    arguments = {"R": R0, "P": P0, "Q": Q0, name: value}
     with pytest.raises(error, match=f"^{told}{message}"):
-        run(kernel, **{"R": R0, "P": P0, "Q": Q0, name: value})
+        run(kernel, **arguments)
 
 
 @each(SHAPES)
@@ -383,8 +398,10 @@ def test_divergence_is_an_error_that_names_the_step_and_the_rate(kernel, dtype):
     def note(step, P, Q):
         finite.append(np.isfinite(P).all() and np.isfinite(Q).all())
 
-    with pytest.raises(FloatingPointError, match="alpha=5 is too large, try 0.5") as caught:
-        run(kernel, *problem(4, 3, 2, dtype=dtype), 1000, alpha=5, callback=note)
+    R, P, Q = problem(4, 3, 2, dtype=dtype)
+    message = "alpha=5 is too large, try 0.5"
+    with pytest.raises(FloatingPointError, match=message) as caught:
+        run(kernel, R, P, Q, 1000, alpha=5, callback=note)
     assert f"diverged at step {len(finite) + 1}:" in str(caught.value)
     assert all(finite)
 

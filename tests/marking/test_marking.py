@@ -336,14 +336,14 @@ def test_what_cannot_be_written_for_a_while_is_whole_in_the_end(command, monkeyp
 
 
 def test_every_submission_of_the_corpus_gets_its_verdict(monkeypatch):
-    monkeypatch.setattr(process, "SMALL_CALL", 3)
+    monkeypatch.setattr(process, "SMALL_CALL", 2)
     with (CORPUS / "expected.csv").open(newline="", encoding="utf-8") as file:
         expected = {row["file"]: [*row.values()][1:] for row in csv.DictReader(file)}
     wrong = {}
     with process.scratch_folder() as scratch, ThreadPoolExecutor(2) as pool:
         limits = {
             "scratch": scratch,
-            "time_limit": 20.0,
+            "time_limit": 8.0,
             "sandboxed": not process.no_sandbox(scratch),
         }
         students, _ = submissions.find([CORPUS], scratch)

@@ -95,6 +95,8 @@ def main(words=None):
             except (OSError, ValueError) as error:
                 parser.error(sentence(error))
             return marking.run()
+    except OSError as error:  # no room even for a scratch folder
+        parser.error(sentence(error))
     except KeyboardInterrupt:  # before the first row
         return INTERRUPTED
 
@@ -153,7 +155,7 @@ class Marking:
         self.unwritten, self.trouble = {}, ""  # pages, and why
         self.look_for_students(options, scratch)
         self.look_where_to_write(options.paths)
-        lacking = "you asked for none" if options.no_sandbox else process.no_sandbox(scratch)
+        lacking = "you asked for none" if options.no_sandbox else process.why_no_sandbox(scratch)
         if lacking:
             warning = f"Without a sandbox ({sentence(lacking)}) {DANGER}."
             if not options.no_sandbox:

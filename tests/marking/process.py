@@ -156,7 +156,7 @@ def sandbox(scratch, folder):
     return [*command, "--die-with-parent", "--new-session"]
 
 
-def start(scratch, folder, sandboxed):
+def launch(scratch, folder, sandboxed):
     """Start student.py in the sandbox, or without."""
     code, home, begin = scratch / "code", folder, []
     if sandboxed:
@@ -178,7 +178,7 @@ def start(scratch, folder, sandboxed):
     )
 
 
-def no_sandbox(scratch):
+def why_no_sandbox(scratch):
     """Return why there is no sandbox here, or None where there is one."""
     if not shutil.which("bwrap"):
         return "bubblewrap, the command bwrap, is not installed"
@@ -240,7 +240,7 @@ class Student:
     def start(self):
         if self.stopping:
             raise no_verdict("stopped", "the command was stopped.")
-        self.process, self.ended = start(self.scratch, self.folder, self.sandboxed), None
+        self.process, self.ended = launch(self.scratch, self.folder, self.sandboxed), None
         self.running.add(self)
         self.requests, self.lines = queue.Queue(), queue.Queue(2)
         for work, stream in ((write, self.process.stdin), (listen, self.process.stdout)):

@@ -438,7 +438,7 @@ def reduced(node, names):
 
 
 class Nothing:
-    """Stands for IPython, whose magics do nothing here."""
+    """Stands for what does nothing here, such as IPython's magics."""
 
     def __call__(self, *args, **kwargs):
         return self
@@ -535,7 +535,7 @@ def lines_of(node):
     return first, node.end_lineno
 
 
-class Bar:
+class Bar(Nothing):
     """Stands for tqdm's, where it is not installed: a progress bar changes no number."""
 
     def __init__(self, iterable=(), *args, **kwargs):
@@ -552,9 +552,6 @@ class Bar:
 
     def __exit__(self, *error):
         pass
-
-    def __getattr__(self, name):  # update, set_description, close ...
-        return Nothing()
 
 
 def bar_over_range(*limits, **options):
@@ -592,6 +589,8 @@ class Server:
         except Settled as settled:
             self.unread = settled  # which is all that there is to say of any exercise
             raise
+        modules = Path.cwd().rglob("*.py")
+        sys.path += sorted({str(path.parent) for path in modules})  # wherever the notebook looks
         self.code = [number for number, cell in enumerate(self.cells) if cell.is_code]
         cells = [self.cells[number] for number in self.code]
         return {"cells": [(cell.file, cell.place, cell.source) for cell in cells]}

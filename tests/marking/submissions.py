@@ -7,6 +7,7 @@ a row for each student and for nothing else; what the platform adds has none.
 Nothing is parsed here. Zips are unpacked once, into a scratch folder, under names of our own.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ CONTENTS = 2**23  # bytes of a zip's table of contents, some 100,000 files
 ZIPS_IN_ZIPS = 3
 DEEPEST = 30  # folders
 LONGEST = 255  # bytes of a name
+NUMBERS = itertools.count()  # the names of what is unpacked
 
 # How platforms name the files. In each: <student>; <own>, the name that the student gave; <when>
 # it was handed in, where there may be several attempts; <number>, which only one file can have;
@@ -348,11 +350,22 @@ def by_folder(files):
         depth += 1
     here = [file for file in files if len(file.parts) == depth + 1]
     owned, left = by_file(here)
-    if depth and len(owned) == 1 and not left:  # a folder with what one student handed in
-        return {files[0].parts[depth - 1]: [one_piece(file, depth) for file in files]}, []
-    for folder in folders(files, depth).values():
+    inner = folders(files, depth)
+    answers = [name for name, pieces in owned.items() if is_answer(pieces[0].file)]
+    if len(answers) == 1 and not busy(inner):  # then the folders are that student's
+        for folder in inner.values():
+            owned[answers[0]] += [one_piece(file, depth) for file in folder]
+        inner = {}
+    if depth and len(owned) == 1 and not inner:
+        return {files[0].parts[depth - 1]: owned.popitem()[1]}, left
+    for folder in inner.values():
         owned.update(in_student_folders(folder, depth + 1, depth))
     return owned, left
+
+
+def busy(inner):
+    """Return the folders that hold answers."""
+    return [folder for folder in inner.values() if any(map(is_answer, folder))]
 
 
 def folders(files, depth):
@@ -366,9 +379,8 @@ def folders(files, depth):
 def in_student_folders(files, depth, top):
     """Return the students of a folder: one, unless it has only folders, several with notebooks."""
     inner = folders(files, depth)
-    busy = [folder for folder in inner.values() if any(map(is_notebook, folder))]
     only_folders = sum(map(len, inner.values())) == len(files)
-    if len(busy) < 2 or not only_folders:
+    if not only_folders or len(busy(inner)) < 2:
         key = "/".join(files[0].parts[top:depth])
         return {key: [one_piece(file, depth) for file in files]}
     owned = {}
@@ -377,13 +389,9 @@ def in_student_folders(files, depth, top):
     return owned
 
 
-def is_notebook(file):
-    return bool(file.fault) or file.ends(*NOTEBOOKS, ".zip")
-
-
-def one_piece(file, depth):
+def one_piece(file, depth=-1):
     """Return a file of a student whose folder is so deep, or who has no folder."""
-    return Piece(file, file.parts[depth:] if depth else file.parts[-1:])
+    return Piece(file, file.parts[depth:])
 
 
 def by_file(files):
@@ -397,18 +405,18 @@ def by_file(files):
     notebooks = [file for file in answers if file not in modules]
     if len(notebooks) == 1 and len(answers) == 2 and named.intersection(answers):
         answers = notebooks  # which run the other one
-    owned = {file.parts[-1]: [one_piece(file, 0)] for file in answers}
+    owned = {file.parts[-1]: [one_piece(file)] for file in answers}
     stems = {stem(file) for file in answers}
     left = []
     for file in files:
         if file in answers:
             continue
         if is_document(file) and stem(file) not in stems:
-            owned[file.parts[-1]] = [one_piece(file, 0)]
+            owned[file.parts[-1]] = [one_piece(file)]
         elif len(answers) != 1 and file in modules and file not in named:
-            owned[file.parts[-1]] = [one_piece(file, 0)]  # perhaps by a student who got no further
+            owned[file.parts[-1]] = [one_piece(file)]  # perhaps by a student who got no further
         elif len(answers) == 1:
-            owned[answers[0].parts[-1]].append(one_piece(file, 0))
+            owned[answers[0].parts[-1]].append(one_piece(file))
         else:
             left.append(file)
     return owned, left
@@ -430,7 +438,7 @@ def stem(file):
 
 def is_answer(file):
     """Whether a file, among others of nobody knows whom, is what somebody handed in."""
-    if file.named or file.ends(*NOTEBOOKS, ".zip"):
+    if file.named or file.fault or file.ends(*NOTEBOOKS, ".zip"):
         return True
     return file.ends(".py", ".txt") and bool(ANSWER.search(beginning(file)))
 
@@ -440,7 +448,7 @@ def is_document(file):
     if file.parts[-1] in ADDED:
         return False
     in_utf16 = file.ends(".py") and b"\0" in beginning(file)
-    return in_utf16 or bool(file.fault) or not file.ends(*NO_ANSWERS)
+    return in_utf16 or not file.ends(*NO_ANSWERS)
 
 
 def beginning(file):
@@ -462,7 +470,7 @@ def gradescope_names(files):
         if file.parts[-1] == "submission_metadata.yml":
             text = beginning(file).decode(errors="replace")
             for folder, about in re.findall(r"(?ms)^(submission_\d+):$(.*?)(?=^\w|\Z)", text):
-                names[folder] = ", ".join(re.findall(r"(?m)^[ -]+:name: *(.+?) *$", about))
+                names[folder] = ", ".join(re.findall(r"(?m)^[ -]+:?name: *(.+?) *$", about))
     return names
 
 
@@ -549,7 +557,7 @@ def on_disk(file, room, most=BYTES):
     """Return where a file lies; what is in a zip is written to the disk, but not more than that."""
     if not file.member:
         return file.place
-    place = room / f"{len(os.listdir(room))}"
+    place = room / str(next(NUMBERS))
     with file.open() as stream, place.open("wb") as copy:
         shutil.copyfileobj(Limited(stream, most), copy, 2**20)
     return place

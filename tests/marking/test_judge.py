@@ -327,7 +327,7 @@ WRONG = [  # label, words of the reason, source and changes
     ("cut off at 1", "values above 1 are cut off", UPDATE, r"u = (.*)", r"u = np.clip(\1, 0, 1)"),
     (
         "cut off at 1",
-        "Q is right. P[2, 0] is 0.689",
+        "P[2, 0] is 0.689, should become 1.24 and becomes 1.00. Q follows from it",
         UPDATE,
         r"Pu = (.*)",
         r"Pu = np.minimum(\1, 1)",
@@ -497,7 +497,7 @@ WRONG = [  # label, words of the reason, source and changes
     ),
     (
         "fraction upside down",
-        "Q is right. P",
+        "Q follows from it as it should. For P the fraction",
         UPDATE,
         r"(P) \* (\(R @ Q\)) / (.*)",
         r"\1 * \3 / \2",

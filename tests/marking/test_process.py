@@ -26,14 +26,14 @@ def scratch():
 
 @pytest.fixture(params=[True, False], ids=["sandbox", "no sandbox"])
 def sandboxed(request, scratch):
-    if request.param and (lacking := process.no_sandbox(scratch)):
+    if request.param and (lacking := process.why_no_sandbox(scratch)):
         pytest.skip(lacking)
     return request.param
 
 
 @pytest.fixture
 def in_sandbox(scratch):
-    if lacking := process.no_sandbox(scratch):
+    if lacking := process.why_no_sandbox(scratch):
         pytest.skip(lacking)
 
 

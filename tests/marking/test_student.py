@@ -540,6 +540,15 @@ def test_a_module_that_the_notebook_runs_is_read(tmp_path, monkeypatch, line, he
     assert [file for file, *_ in reply["cells"]] == ["helpers.py", "week5.ipynb"]
 
 
+def test_a_module_in_a_folder_of_its_own_is_found(tmp_path, monkeypatch):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "descent_of_anna.py").write_text(RIGHT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    cells = "import sys\nsys.path.append('lib')\nfrom descent_of_anna import *\n"
+    server, _ = read(tmp_path, monkeypatch, week5__ipynb=json.dumps(sheet(source=cells)))
+    assert "source" in server.reply("define", {"name": MF})
+
+
 def test_the_page_can_show_where_it_stands():
     server = serving([("text", False), "import os\n\n" + RIGHT, RIGHT_MU])
     assert server.reply("define", {"name": MF})["source"] == [(0, 3, 9)]

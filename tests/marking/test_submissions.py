@@ -261,14 +261,16 @@ LAYOUTS = {
             "Monday/bo/week5.ipynb": NOTEBOOK,
             "Friday/di/week5.ipynb": NOTEBOOK,
             "Friday/jo/week5.py": ANSWER,
-            "Friday/mo/week5.ipynb": NOTEBOOK,
+            "Sunday/al/week5.py": ANSWER,
+            "Sunday/mo/week5.py": ANSWER,
         },
         {
             "Monday/anna": BOTH,
             "Monday/bo": ["week5.ipynb"],
             "Friday/di": ["week5.ipynb"],
             "Friday/jo": ["week5.py"],
-            "Friday/mo": ["week5.ipynb"],
+            "Sunday/al": ["week5.py"],
+            "Sunday/mo": ["week5.py"],
         },
     ),
     "a flat folder": (
@@ -307,6 +309,18 @@ LAYOUTS = {
     "one student": (
         {"week5.ipynb": notebook(USES_HELPERS), "helpers.py": ANSWER},
         {"week5.ipynb": BOTH},
+    ),
+    "one student with folders": (
+        {"week5.ipynb": NOTEBOOK, "lib/helpers.py": "x = 1", "data/a.csv": "1", "a.png": ""},
+        {"a.png": "not a notebook", "week5.ipynb": ["data/a.csv", "lib/helpers.py", "week5.ipynb"]},
+    ),
+    "folders beside the tutor's own copy": (
+        {
+            "week5/template.ipynb": NOTEBOOK,
+            "week5/anna/week5.ipynb": NOTEBOOK,
+            "week5/bo/week5.ipynb": NOTEBOOK,
+        },
+        {name: ["week5.ipynb"] for name in ("anna", "bo")} | {"template.ipynb": ["template.ipynb"]},
     ),
     "one student, by %run": (
         {"week5.ipynb": notebook("%run helpers.py\n"), "helpers.py": ANSWER},

@@ -36,6 +36,7 @@ LESSON = [
     "tests/test_kernels.py",
     "tests/test_hals.py",
     "tests/test_faces.py",
+    "tests/test_looking.py",
     "tests/test_handout.py",
 ]
 ONLY_LOOPBACK = """

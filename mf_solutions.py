@@ -75,20 +75,19 @@ class ErrorLog:
             error = sum(_squares(self.R[block], P[block], Q) for block in blocks)
         else:
             error = _multiplied_out(self.R.astype(float), P, Q)
-        self.errors.append(error)
+        self.errors.append(math.inf if math.isnan(error) else max(0.0, error))  # NaN: inf - inf
 
 
 def _squares(R, P, Q):
     E = R - P @ Q.T
-    E[np.isnan(E)] = 0  # not observed
+    E[np.isnan(R)] = 0  # not observed
     return float(np.vdot(E, E))
 
 
 def _multiplied_out(R, P, Q):
     squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
     RtP = np.asarray(R.T @ P)
-    above = _error_above_data(RtP, P.T @ P, Q)
-    return max(0.0, float(squares.sum()) + above)
+    return float(squares.sum()) + _error_above_data(RtP, P.T @ P, Q)
 
 
 def _error_above_data(RtP, PtP, Q):

@@ -75,20 +75,19 @@ class ErrorLog:
             error = sum(_squares(self.R[block], P[block], Q) for block in blocks)
         else:
             error = _multiplied_out(self.R.astype(float), P, Q)
-        self.errors.append(error)
+        self.errors.append(math.inf if math.isnan(error) else max(0.0, error))  # NaN: inf - inf
 
 
 def _squares(R, P, Q):
     E = R - P @ Q.T
-    E[np.isnan(E)] = 0  # not observed
+    E[np.isnan(R)] = 0  # not observed
     return float(np.vdot(E, E))
 
 
 def _multiplied_out(R, P, Q):
     squares = R.multiply(R) if hasattr(R, "multiply") else R * R  # sparse, or Dask's
     RtP = np.asarray(R.T @ P)
-    above = _error_above_data(RtP, P.T @ P, Q)
-    return max(0.0, float(squares.sum()) + above)
+    return float(squares.sum()) + _error_above_data(RtP, P.T @ P, Q)
 
 
 def _error_above_data(RtP, PtP, Q):
@@ -310,8 +309,8 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
                     callback(step, P, Q)
             if tol and step % 10 == 0:
                 log(step, P, Q)
-                first, previous, last = (math.sqrt(log.errors[n]) for n in (0, -2, -1))
-                if previous - last < tol * first:
+                roots = np.sqrt(log.errors)
+                if roots[-2] - roots[-1] < tol * roots[0]:
                     break
     return P, Q
 
@@ -329,8 +328,8 @@ def _fitting_matrices(R, P, Q):
     if R.dtype != dtype:
         R = R.astype(dtype)
     P, Q = np.asarray(P, dtype), np.asarray(Q, dtype)
-    _refuse("P", P, ~np.isfinite(P), "be finite")
-    _refuse("Q", Q, ~np.isfinite(Q), "be finite")
+    for label, X in (("P", P), ("Q", Q)):
+        _refuse(label, X, ~np.isfinite(X), "be finite")
     return R, P, Q
 
 
@@ -365,11 +364,11 @@ def _checked(R, P, Q, non_negative=False):
         row = np.argmin(np.isfinite(np.asarray(R @ np.ones(len(Q), P.dtype))))
         raise ValueError(f"R must be finite, but row {row} is not, or too large; NaN is for sgd")
     if non_negative:
-        _refuse("P", P, P < 0, "be non-negative", "; start from rng.rand, for example")
-        _refuse("Q", Q, Q < 0, "be non-negative", "; start from rng.rand, for example")
+        for label, X in (("P", P), ("Q", Q)):
+            _refuse(label, X, X < 0, "be non-negative", "; start from rng.rand, for example")
         if low < 0:
-            hint = "pass the faces before centring"
-            raise ValueError(f"R must be non-negative, not {low:.3g}: {hint}")
+            way_out = "pass the faces before centring"
+            raise ValueError(f"R must be non-negative, not {low:.3g}: {way_out}")
     _refuse_extremes(max(-low, high), P, Q, non_negative)
     return R, P, Q
 
@@ -569,11 +568,12 @@ def show_figure(figure, text):
     from IPython.display import display
     from matplotlib.pyplot import close
 
+    close(figure)  # or Jupyter shows it once more
+    if get_ipython() is None:  # in a plain script
+        print(text)
+        return
     file = io.BytesIO()
     figure.savefig(file, dpi=200)  # twice what the page has, so that it is sharp
-    close(figure)
-    if get_ipython() is None:  # in a plain script
-        return print(text)
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
     display(data, metadata={"image/png": dict(alt=text, width=width, height=height)}, raw=True)

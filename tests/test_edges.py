@@ -280,6 +280,13 @@ def test_the_error_of_an_exact_sparse_fit_is_not_negative(dtype, seed):
     assert min(log.errors) >= 0
 
 
+@pytest.mark.parametrize("convert", [np.array, scipy.sparse.csr_array])
+def test_an_error_beyond_all_floats_is_infinite(convert):
+    P, Q = np.array([[1e200, 1e200]]), np.array([[1e200, -1e200]])
+    R = convert([[1.0]])
+    assert mf.squared_error(R, P, Q) == np.inf
+
+
 def test_the_log_keeps_up_with_the_loop_in_float64():
     R, P, Q = problem(6, 5, 2, dtype=np.float32)
     log = mf.ErrorLog(R, P, Q)

@@ -8,12 +8,25 @@ Every verdict is raised as Settled, by the judge or by a call of the answer.
 """
 
 import ast
+import contextlib
 import re
 from typing import NamedTuple
 
 import numpy as np
 import reasons
-from reasons import CORRECT, NOTED, WRONG, Problem, Settled, Verdict, near, path, start, wrong
+from reasons import (
+    CORRECT,
+    NOTED,
+    WRONG,
+    NoNumbers,
+    Problem,
+    Settled,
+    Verdict,
+    near,
+    path,
+    start,
+    wrong,
+)
 
 FACES = {  # one step at the handout's size, with numbers with which it is neither long nor short
     True: Problem(100, 256, 2, 1, (0.0015, 0.03)),
@@ -44,7 +57,8 @@ def right(answer, label, text):
     if not answer.notes:
         return Settled(Verdict(CORRECT, label, text))
     first = next(iter(answer.notes))
-    return Settled(Verdict(NOTED, first, " ".join([text, *answer.notes.values()])))
+    text = " ".join([text, *answer.notes.values()])
+    return Settled(Verdict(NOTED, first, text))
 
 
 class Followed(NamedTuple):
@@ -70,6 +84,10 @@ def follow(answer, problem, orders=None, tolerance=None, steps=None):
         if far[place] <= tolerance:
             return Followed(order, place)
     return Followed()
+
+
+def squared_error(R, P, Q):
+    return np.sum((R - P @ Q.T) ** 2)
 
 
 def distances(factors, points):
@@ -98,7 +116,8 @@ def decide(answer):
     if one.order is None or one.order != other.order:
         decide_the_unknown(answer, [tall, wide], [one, other])
     order = one.order
-    look_at_the_steps(answer, order, asked=[tall.steps, wide.steps], stops=[one.steps, other.steps])
+    asked, stops = [tall.steps, wide.steps], [one.steps, other.steps]
+    look_at_the_steps(answer, order, asked, stops)
     if order == reasons.BOTH_OLD:
         answer.notes[order] = "So the error can rise, as it cannot with the new P."
     look_at_small_numbers(answer)
@@ -138,7 +157,7 @@ def look_where_it_stops(answer, order, stops):
         return
     R, _, _ = start(problem)
     points = path(problem, order)
-    errors = [np.sum((R - P @ Q.T) ** 2) for P, Q in zip(*points)]
+    errors = [squared_error(R, P, Q) for P, Q in zip(*points)]
     begin, here, end = errors[0], errors[stop], errors[steps]
     left = (here - end) / (begin - end)
     if left > 0.02:
@@ -155,7 +174,8 @@ def look_where_it_stops(answer, order, stops):
 def stops_by_the_handouts_rule(answer, points, stop):
     moves = []
     for X in points:
-        moves.append(np.linalg.norm(X[stop + 1] - X[stop]) / X[0].size)
+        move = X[stop + 1] - X[stop]
+        moves.append(np.linalg.norm(move) / move.size)
     return not answer.gradient and max(moves) <= 0.0015
 
 
@@ -249,7 +269,9 @@ def decide_the_unknown(answer, problems, runs):
         raise Settled(with_brackets(ended[0]))
     look_whether_it_moves(answer, wide)
     measure = measure_gradient if answer.gradient else measure_update
-    label, finding = measure(answer)
+    label, finding = "not the update", ""
+    with contextlib.suppress(NoNumbers):
+        label, finding = measure(reasons.Experiment(answer))
     reasons.explain(answer, problems, label, finding)
 
 
@@ -257,7 +279,9 @@ def look_at_more_features(answer, tall, wide):
     """See whether it is K that makes the difference, and not a drawing for each feature."""
     three = follow(answer, wide._replace(K=3))
     draws = three.ended and re.search(r"\(line .*\b(plt|fig|axs?|axes)\b", three.ended.text)
-    if not (three.order or draws) and follow(answer, tall._replace(K=2)).order:
+    if three.order or draws:
+        return
+    if follow(answer, tall._replace(K=2)).order:
         raise wrong("K hard-coded")
 
 
@@ -336,7 +360,8 @@ def measure_pulls(answer, steps=20, alpha=1e-5, error=0.1):
     if not np.isfinite(np.vstack(factors)).all():
         return Pulls(np.zeros(2), np.zeros(2), np.inf)
     counts, rests = [], []
-    for new, X, data in zip(factors, (P, Q), (E @ Q, E.T @ P)):
+    pulls = E @ Q, E.T @ P
+    for new, X, data in zip(factors, (P, Q), pulls):
         move = (new - X).ravel() / (alpha * steps)
         terms = np.column_stack([2 * data.ravel(), -beta * X.ravel()])
         fitted, *_ = np.linalg.lstsq(terms, move, rcond=None)
@@ -402,9 +427,9 @@ def rises_on_the_faces(answer):
     R, P, Q = start(faces)
     try:
         X, Y = answer(R, P, Q, 1, 1e-5, 0.03)
-    except Settled:  # perhaps by steps // 10
+    except NoNumbers:  # perhaps by steps // 10
         return False
-    return not np.sum((R - X @ Y.T) ** 2) <= np.sum((R - P @ Q.T) ** 2)
+    return not squared_error(R, X, Y) <= squared_error(R, P, Q)
 
 
 def whole_counts(pulls, chance):
@@ -457,10 +482,10 @@ def reaches_the_optimum(answer, counts, length=1.0, steps=1000, alphas=(0.01, 0.
     for alpha in alphas:
         try:
             X, Y = answer(R, P, Q, steps, min(alpha / length, 1.0), beta)
-        except Settled:
+        except NoNumbers:
             return False
-        weights = counts[0] * np.sum(X**2) + counts[1] * np.sum(Y**2)
-        objective = np.sum((R - X @ Y.T) ** 2) + beta / 2 * weights
+        weights = counts @ [np.sum(X**2), np.sum(Y**2)]
+        objective = squared_error(R, X, Y) + beta / 2 * weights
         if objective < 1.05 * optimum:
             return True
     return False
@@ -472,13 +497,14 @@ def measure_update(answer):
     R, P, Q = start(problem)
     all_P, all_Q = path(problem, "P first")
     X, Y = answer(R, P, Q, 20)
-    if near([X @ Y.T], [all_P[20] @ all_Q[20].T], 1e-3):
+    product = all_P[20] @ all_Q[20].T
+    if near([X @ Y.T], [product], 1e-3):
         answer.notes["scaled otherwise"] = "P and Q are scaled otherwise; their product is right."
         raise right(answer, "P first", "multiplicative updates, P first.")
     X, Y = answer(R, P, Q, 99)
-    error = np.sum((R - X @ Y.T) ** 2)
-    begin = np.sum((R - P @ Q.T) ** 2)
-    end = np.sum((R - all_P[99] @ all_Q[99].T) ** 2)
-    if np.vstack([X, Y]).min() >= 0 and error < end + 0.05 * (begin - end):
+    begin, error = squared_error(R, P, Q), squared_error(R, X, Y)
+    end = squared_error(R, all_P[99], all_Q[99])
+    negative = np.vstack([X, Y]).min() < 0
+    if error < end + 0.05 * (begin - end) and not negative:
         return "another method", "After 99 steps its error is about as low as the update's."
     return "not the update", ""

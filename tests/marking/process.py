@@ -104,7 +104,10 @@ def scratch_folder():
 
 
 def hand_over(files, folder):
-    """Copy a student's files into the folder, if they are not too many or too large."""
+    """Copy a student's files into the folder, if they are not too many or too large.
+
+    The photographs are not fetched while marking; something stands for their file.
+    """
     size = sum(path.stat().st_size for path in files.values())
     if len(files) > FILES or size > BYTES:
         text = f"expected at most {FILES} files and {BYTES >> 20} MB, "
@@ -115,11 +118,14 @@ def hand_over(files, folder):
         if folder in copy.resolve().parents:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+    photographs = folder / "scikit_learn_data" / "olivetti_py3.pkz"
+    photographs.parent.mkdir(exist_ok=True)
+    photographs.write_bytes(faces())
 
 
 @functools.cache
 def faces():
-    """Return what stands for the file of the photographs, which are not fetched while marking."""
+    """Return what stands for the file of the photographs."""
     file = io.BytesIO()
     joblib.dump(np.arange(400 * 4096, dtype="uint8").reshape(400, 4096), file, compress=3)
     return file.getvalue()
@@ -230,10 +236,11 @@ class Student:
         self.notes, self.process, self.ended = {}, None, None
         self.number = self.idle = self.begin = 0
         self.folder = Path(tempfile.mkdtemp(dir=scratch / "students"))
-        hand_over(files, self.folder)
-        where = self.folder / "scikit_learn_data" / "olivetti_py3.pkz"
-        where.parent.mkdir(exist_ok=True)
-        where.write_bytes(faces())
+        try:
+            hand_over(files, self.folder)
+        except OSError:  # such as a full disk, which a half is not to fill
+            self.close()
+            raise
 
     # Its process and the two threads that keep a full pipe from holding us
 

@@ -156,14 +156,16 @@ def start(problem):
     """Return R, P, Q. In a long run the error can vanish, in a short one they are as the faces'."""
     N, M, K, steps, numbers = problem
     rng = np.random.RandomState(N + M)
-    P, Q, A, B = (rng.rand(n, K) for n in (N, M, N, M))
+    P, Q = rng.rand(N, K), rng.rand(M, K)
+    A, B = rng.rand(N, K), rng.rand(M, K)
     if N >= 100:  # as the faces, it is nowhere black
         A, B = A + 0.2, B + 0.2
     if not numbers:  # in units so small that the handout's rule for stopping waits
         unit = 1 if steps < 12 else 100 if steps <= 99 else 1e4
         return unit**2 * A @ B.T, unit * P, unit * Q
     if steps > 99:
-        U, V = np.linalg.qr(A - 0.5)[0], np.linalg.qr(B - 0.5)[0]
+        U, _ = np.linalg.qr(A - 0.5)
+        V, _ = np.linalg.qr(B - 0.5)
         return 3 * U @ V.T, P, Q
     if steps < 12:  # factors of both signs tell more formulas apart
         P, Q = P - 0.3, Q - 0.3
@@ -205,7 +207,8 @@ def full_batch(order, R, P, Q, *numbers, rules=None):
     seen = P if order == "both from the old values" else new_P
     if order.endswith("error recomputed"):
         E = error_of(R, new_P, Q)
-    return new_P, rules[1](Q, seen, turned(E), turned(R), *numbers)
+    new_Q = rules[1](Q, seen, turned(E), turned(R), *numbers)
+    return new_P, new_Q
 
 
 def online(order, R, P, Q, *numbers, rules=None):
@@ -216,11 +219,14 @@ def online(order, R, P, Q, *numbers, rules=None):
     P, Q = P.copy(), Q.copy()
     N, M = R.shape
     for diagonal in range(N + M - 1):
-        i = np.arange(max(0, diagonal - M + 1), min(N, diagonal + 1))
-        i = i[~np.isnan(R[i, diagonal - i])][:, None]
+        first, end = max(0, diagonal - M + 1), min(N, diagonal + 1)
+        i = np.arange(first, end)
+        seen = ~np.isnan(R[i, diagonal - i])
+        i = i[seen][:, None]
         j = diagonal - i
         entries = R[i, j][:, :, None]
-        P[i], Q[j] = full_batch(order, entries, P[i], Q[j], *numbers, rules=rules)
+        new = full_batch(order, entries, P[i], Q[j], *numbers, rules=rules)
+        P[i], Q[j] = new
     return P, Q
 
 
@@ -243,7 +249,8 @@ def by_features(order, R, P, Q):
     if "both in turn" in order:
         visits = sorted(visits, key=lambda visit: visit[1])
     for (X, Y, data), k in visits:
-        X[:, k] *= (data @ Y[:, k]) / (X @ (Y.T @ Y[:, k]))
+        feature = Y[:, k]
+        X[:, k] *= data @ feature / (X @ (Y.T @ feature))
     return P, Q
 
 
@@ -294,10 +301,15 @@ def largest(X):
     return np.abs(X).max()
 
 
+def moves(new, old):
+    return [X - Y for X, Y in zip(new, old)]
+
+
 def near(new, old, tolerance=1e-6):
     """Whether all factors agree."""
     for X, Y in zip(new, old):
-        if not largest(X - Y) <= tolerance * largest(Y):  # nor with NaN
+        close = largest(X - Y) <= tolerance * largest(Y)  # not so with NaN
+        if not close:
             return False
     return True
 
@@ -307,45 +319,46 @@ def near(new, old, tolerance=1e-6):
 
 def gradient_formulas(X, Y, E, R, alpha, beta):
     """Return pairs of a label and the new X, the right one first, then as with known mistakes."""
-    old = Y if X.shape == Y.shape else np.nan * X
-    data, slope = E @ Y, 2 * E @ Y - beta * X
-    right = X + alpha * slope
+    data, penalty = 2 * E @ Y, beta * X
+    slope = data - penalty
+    other = Y if X.shape == Y.shape else np.nan * X
+    same_factor = 2 * E[..., :1] * X
     return [
-        ("", right),
-        ("2 missing", X + alpha * (data - beta * X)),
-        ("data counted again", X + alpha * (4 * data - beta * X)),
-        ("half of beta", X + alpha * (2 * data - beta / 2 * X)),
-        ("beta counted again", X + alpha * (2 * data - 2 * beta * X)),
-        ("beta ignored", X + alpha * 2 * data),
-        ("sign of beta", X + alpha * (2 * data + beta * X)),
-        ("sign of beta", X + alpha * (data + beta * X)),
+        ("", X + alpha * slope),
+        ("2 missing", X + alpha * (data / 2 - penalty)),
+        ("data counted again", X + alpha * (2 * data - penalty)),
+        ("half of beta", X + alpha * (data - penalty / 2)),
+        ("beta counted again", X + alpha * (data - 2 * penalty)),
+        ("beta ignored", X + alpha * data),
+        ("2 and beta missing", X + alpha * data / 2),
+        ("sign of beta", X + alpha * (data + penalty)),
+        ("sign of beta", X + alpha * (data / 2 + penalty)),
         ("sign of the gradient", X - alpha * slope),
-        ("sign of the gradient", X + alpha * (-2 * data - beta * X)),
-        ("sign of the gradient", X - alpha * (data - beta * X)),
-        ("sign of the gradient", X + alpha * (-data - beta * X)),
-        ("sign of the gradient", X - alpha * 2 * data),
+        ("sign of the gradient", X - alpha * (data + penalty)),
+        ("sign of the gradient", X - alpha * (data / 2 - penalty)),
+        ("sign of the gradient", X - alpha * (data / 2 + penalty)),
         ("sign of the gradient", X - alpha * data),
-        ("2 and beta missing", X + alpha * data),
-        ("alpha misses beta", X + alpha * 2 * data - beta * X),
-        ("alpha misses beta", X + alpha * data - beta * X),
-        ("alpha misses the data", X + 2 * data - alpha * beta * X),
+        ("sign of the gradient", X - alpha * data / 2),
+        ("alpha misses beta", X + alpha * data - penalty),
+        ("alpha misses beta", X + alpha * data / 2 - penalty),
+        ("alpha misses the data", X + data - alpha * penalty),
         ("alpha missing", X + slope),
         ("alpha ignored", X + 0.002 * slope),
-        ("beta's value ignored", X + alpha * (2 * data - 0.02 * X)),
+        ("beta's value ignored", X + alpha * (data - 0.02 * X)),
         ("change alone", alpha * slope),
         ("change alone", slope),
-        ("change alone", 2 * data),
-        ("beta of the other factor", X + alpha * (2 * data - beta * old)),
-        ("data of the same factor", X + alpha * (2 * E[..., :1] * X - beta * X)),
-        ("beta with the sign", X + alpha * (2 * data - beta * np.sign(X))),
-        ("beta with the square", X + alpha * (2 * data - beta * X**2)),
-        ("beta by itself", X + alpha * (2 * data - beta)),
-        ("error squared", X + alpha * (2 * E**2 @ Y - beta * X)),
-        ("error without sign", X + alpha * (2 * abs(E) @ Y - beta * X)),
-        ("P Q^T never subtracted", X + alpha * (2 * R @ Y - beta * X)),
-        ("P Q^T added", X + alpha * (2 * (2 * R - E) @ Y - beta * X)),
+        ("change alone", data),
+        ("beta of the other factor", X + alpha * (data - beta * other)),
+        ("data of the same factor", X + alpha * (same_factor - penalty)),
+        ("beta with the sign", X + alpha * (data - beta * np.sign(X))),
+        ("beta with the square", X + alpha * (data - beta * X**2)),
+        ("beta by itself", X + alpha * (data - beta)),
+        ("error squared", X + alpha * (2 * E**2 @ Y - penalty)),
+        ("error without sign", X + alpha * (2 * abs(E) @ Y - penalty)),
+        ("P Q^T never subtracted", X + alpha * (2 * R @ Y - penalty)),
+        ("P Q^T added", X + alpha * (4 * R @ Y - data - penalty)),
         ("moved by alpha", X + alpha * np.sign(slope)),
-        *afterwards(right),
+        *afterwards(X + alpha * slope),
     ]
 
 
@@ -455,9 +468,19 @@ LATER = {"error taken once": error_once, "R is changed": R_less_products}
 # ---- Where an answer parts from the update
 
 # Two problems on which a first step is looked at, and two with a single entry in R
-TWO = [Problem(9, 7, 3, 3, (0.01, 0.3)), Problem(8, 11, 2, 3, (0.02, 0.2))]
-SINGLE = [problem._replace(N=1, M=1, K=problem.K + 2) for problem in TWO]
-SMALL = {True: TWO, False: [problem._replace(numbers=()) for problem in TWO]}  # by gradient
+SINGLE = [
+    Problem(1, 1, 5, 3, (0.01, 0.3)),
+    Problem(1, 1, 4, 3, (0.02, 0.2)),
+]
+BY_GRADIENT = [
+    Problem(9, 7, 3, 3, (0.01, 0.3)),
+    Problem(8, 11, 2, 3, (0.02, 0.2)),
+]
+BY_UPDATE = [
+    Problem(9, 7, 3, 3, ()),
+    Problem(8, 11, 2, 3, ()),
+]
+SMALL = {True: BY_GRADIENT, False: BY_UPDATE}
 
 
 class NoNumbers(Exception):
@@ -468,7 +491,7 @@ class Experiment:
     """An answer whose exceptions end only the experiment that meets them."""
 
     def __init__(self, answer):
-        self.answer, self.gradient = answer, answer.gradient
+        self.answer, self.gradient, self.notes = answer, answer.gradient, answer.notes
 
     def __call__(self, *arguments):
         try:
@@ -502,7 +525,8 @@ class Run(NamedTuple):
 
 def run_of(answer, problem, steps=1):
     R, *before = start(problem)
-    return Run(problem, R, before, answer(R, *before, steps, *problem.numbers), steps)
+    after = answer(R, *before, steps, *problem.numbers)
+    return Run(problem, R, before, after, steps)
 
 
 def shown(value, other):
@@ -615,7 +639,9 @@ def read_online(answer, runs):
         single = [run_of(answer, problem) for problem in SINGLE]
     for order in ORDERS if single else ():
         places = tuple(fitting(order, factor, single) for factor in "PQ")
-        if None not in places and all(is_online(order, places, run) for run in runs):
+        if None in places:
+            continue
+        if all(is_online(order, places, run) for run in runs):
             yield Reading(f"online, {order}", order, places, single)
     for label in FROM_ONE_ERROR:
         if all(near(run.step(label), run.after) for run in runs):
@@ -737,7 +763,8 @@ def explain_first_step(answer, label, finding):
     """Return the order of the first step if it is right, or raise a reason."""
     first = run_of(answer, SMALL[answer.gradient][0])
     again = run_of(answer, first.problem)
-    if not np.array_equal(np.vstack(first.after), np.vstack(again.after), equal_nan=True):
+    now, then = np.vstack(first.after), np.vstack(again.after)
+    if not np.array_equal(now, then, equal_nan=True):
         explain_chance(answer, first)
         raise measured(label, f"Two runs from the same start differ. {finding}")
     explain_parts(answer)
@@ -770,8 +797,10 @@ def explain_nearest(answer, run, label, finding):
     updates = []
     for order in GRADIENT if answer.gradient else PLAIN:
         update = run.step(order)
-        far = [largest(X - Y) / largest(Y) for X, Y in zip(run.after, update)]
-        updates.append((sum(far), update))
+        far = 0
+        for X, Y in zip(run.after, update):
+            far += largest(X - Y) / largest(Y)
+        updates.append((far, update))
     nearest = min(updates, key=lambda pair: pair[0])[1]
     when = "In the first step" if run.steps == 1 else f"In {run.steps} steps"
     return parting(label, when, run, nearest, finding)
@@ -782,7 +811,8 @@ def explain_chance(answer, run):
     large = [1000 * X for X in run.before]
     factors = answer(run.R, *large, 1, *run.problem.numbers)
     for X, Y in zip(run.after, factors):
-        if not 0.1 < np.median(abs(X)) / np.median(abs(Y)) < 10:
+        size, size_then = np.median(abs(X)), np.median(abs(Y))
+        if not 0.1 < size / size_then < 10:
             return
     raise wrong("start ignored", X="P and Q")
 
@@ -791,7 +821,11 @@ def explain_start(answer, run):
     """See whether another start gives the same."""
     P, Q = run.before
     other_P, other_Q = P[::-1] + 1.1, Q[::-1] + 1.1
-    starts = {"P and Q": (other_P, other_Q), "P": (other_P, Q), "Q": (P, other_Q)}
+    starts = {
+        "P and Q": (other_P, other_Q),
+        "P": (other_P, Q),
+        "Q": (P, other_Q),
+    }
     for X, factors in starts.items():
         after = answer(run.R, *factors, 1, *run.problem.numbers)
         if near(after, run.after, 1e-9):
@@ -807,7 +841,8 @@ def explain_parts(answer):
         for factor, X, new in zip("PQ", run.before, run.after):
             for axis, thing in enumerate(("row", "feature")):
                 still = np.all(X == new, axis=1 - axis)
-                parts[-1] += [(factor, part) for part in still_parts(thing, still)]
+                for part in still_parts(thing, still):
+                    parts[-1].append((factor, part))
     for factor, part in parts[0]:
         if (factor, part) in parts[1]:
             raise wrong("part never moves", X=factor, part=part)
@@ -842,7 +877,7 @@ def whole_mistakes(order, run):
             label = "other data" if what else "entries with R <= 0 skipped"
             found.append((label, what))
     update = run.step(order)
-    changed = {"change alone": [X - Y for X, Y in zip(update, run.before)]}
+    changed = {"change alone": moves(update, run.before)}
     for (label, P), (_, Q) in zip(*map(afterwards, update)):
         changed[label] = P, Q
     for label, factors in changed.items():
@@ -890,14 +925,13 @@ def name_later_mistake(order, run, points, update):
     first_error = error_of(run.R, *points[0])
     for name, data_of in LATER.items():
         data = data_of(run.R, first_error, points[:-1])
-        if near(run.after, STEPS[order](data, *run.before, *run.problem.numbers), 1e-5):
+        step = STEPS[order](data, *run.before, *run.problem.numbers)
+        if near(run.after, step, 1e-5):
             return name, HINTS[name]
-    first_moves = [new - old for new, old in zip(points[1], points[0])]
-    moves = [new - old for new, old in zip(run.after, run.before)]
-    if near(moves, first_moves, 1e-5):
+    made_moves = moves(run.after, run.before)
+    if near(made_moves, moves(points[1], points[0]), 1e-5):
         return "same step again", HINTS["same step again"]
-    for factor, made, old, new in zip("PQ", moves, run.before, update):
-        asked = new - old
+    for factor, made, asked in zip("PQ", made_moves, moves(update, run.before)):
         times = np.sum(made * asked) / np.sum(asked**2)
         if abs(times - 1) > 1e-3 and near([made], [times * asked], 1e-4):
             name = "steps of another length"

@@ -29,6 +29,7 @@ tenth step also computes the error: ``2 N M K`` operations, and one more reading
 import base64
 import contextlib
 import hashlib
+import html
 import io
 import math
 import os
@@ -577,6 +578,9 @@ def show_figure(figure, text):
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
     display(data, metadata={"image/png": dict(alt=text, width=width, height=height)}, raw=True)
+    # Most front ends show no alternative text of a picture: below it, folded, they show this
+    words = f"<details><summary>The figure in words</summary>{html.escape(text)}</details>"
+    display({"text/html": words}, raw=True)
 
 
 @_plain_style()

@@ -133,8 +133,8 @@ def test_no_character_is_lost_in_a_pdf_by_latex():
     texts = [(cell.id, re.sub(formula, "", cell.source, flags=re.DOTALL)) for cell in TEXT]
     texts += [(cell.id, cell.source) for cell in CODE]
     texts += [(id, output.get("text", "")) for id, output in OUTPUTS]
-    lost = {id: set(re.findall(r"[^\0-\u017f]", text)) - known for id, text in texts}
-    assert {id: letters for id, letters in lost.items() if letters} == {}
+    lost = [(id, set(re.findall(r"[^\0-\u017f]", text)) - known) for id, text in texts]
+    assert [(id, letters) for id, letters in lost if letters] == []
 
 
 def test_a_list_has_a_blank_line_before_it():

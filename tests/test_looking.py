@@ -239,13 +239,13 @@ SETTINGS = {
 @pytest.mark.parametrize("style", [SETTINGS, "dark_background", "ggplot", "seaborn-v0_8-whitegrid"])
 def test_nobodys_settings_change_a_figure(displayed, style):
     draw_all()
-    expected = [data["image/png"] for data, _ in displayed]
+    expected = displayed.copy()
     displayed.clear()
     with matplotlib.style.context(style):
         before = dict(matplotlib.rcParams)
         draw_all()
         assert dict(matplotlib.rcParams) == before
-    assert [data["image/png"] for data, _ in displayed] == expected
+    assert displayed == expected
 
 
 def test_larger_letters_are_followed(shown):
@@ -257,14 +257,16 @@ def test_larger_letters_are_followed(shown):
 
 
 def test_a_figure_is_shown_twice_as_dense_as_the_page_and_with_its_text(displayed):
-    mf.show_figure(Figure((3, 2)), "Nothing yet.")
-    ((data, how),) = displayed
+    mf.show_figure(Figure((3, 2)), "Nothing < yet.")
+    (data, how), (below, _) = displayed
+    words = "<details><summary>The figure in words</summary>Nothing &lt; yet.</details>"
+    assert below == {"text/html": words}
     assert data.keys() == {"image/png", "text/plain"}
-    assert data["text/plain"] == "Nothing yet."
+    assert data["text/plain"] == "Nothing < yet."
     content = base64.b64decode(data["image/png"])
     picture = imread(io.BytesIO(content))
     assert picture.shape == (400, 600, 4)
-    about = {"alt": "Nothing yet.", "width": 300, "height": 200}
+    about = {"alt": "Nothing < yet.", "width": 300, "height": 200}
     assert how == {"metadata": {"image/png": about}, "raw": True}
 
 

@@ -96,6 +96,7 @@ def distances(factors, points):
     for X, Y in zip(factors, points):
         largest = np.abs(X - Y).max(axis=(1, 2))
         far.append(largest / np.abs(Y[0]).max())
+    # Both factors must be near; a path that ends in NaN is far
     return np.nan_to_num(np.maximum(*far), nan=np.inf)
 
 
@@ -228,7 +229,7 @@ def look_at_the_faces(answer, order, problem):
     """See that it is as right at the handout's size, and still is after some more calls."""
     faces = FACES[answer.gradient]
     few = Problem(3, 4, 2, 6, faces.numbers)
-    for steps in range(1, few.steps + 1):
+    for steps in range(1, few.steps + 1):  # so that the last call is about the twelfth
         follow(answer, few, [order], steps=steps)
     found = follow(answer, faces, [order])
     may_stop = not STOPS.isdisjoint(answer.notes)
@@ -308,7 +309,7 @@ def with_brackets(verdict):
     except SyntaxError:
         return verdict
     if any(divides_first(node) for node in ast.walk(tree)):
-        text = "Python reads a / b @ c as (a / b) @ c: put brackets round the denominator."
+        text = "Python reads a / b @ c as (a / b) @ c. Are brackets missing round the denominator?"
         return verdict._replace(text=f"{verdict.text}. {text}")
     return verdict
 
@@ -318,7 +319,7 @@ def divides_first(node):
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)):
         return False
     divided = isinstance(getattr(node.left, "op", None), ast.Div)
-    return divided and node.left.col_offset == node.col_offset
+    return divided and node.left.col_offset == node.col_offset  # no bracket stands before it
 
 
 def look_whether_it_moves(answer, problem):
@@ -436,6 +437,7 @@ def whole_counts(pulls, chance):
     """Return how often beta counts for P and Q: once in a batch, M or N times entry by entry."""
     length, counts = pulls.data.mean(), pulls.beta / pulls.data
     whole = np.maximum(np.round(counts), 1)
+    # Counts of 2 and 2, say, are no batches, but beta charged twice
     same_length = abs(length - 1) < 0.03
     batches = min(whole) == 1 or (same_length and whole[0] != whole[1])
     close = 0.25 if chance else 0.03

@@ -237,6 +237,7 @@ WRONG = [  # label, words of the reason, source and changes
     ),
     ("2 missing", "For P and Q the data pull half", ONLINE, r"2 \* ", ""),
     ("2 missing", "the data count 0.5 times for P and 0.5 for Q", DRAWN, r"2 \* ", ""),
+    ("2 missing", "For P and Q the data pull half", MINI, r"2 \* ", ""),
     ("data counted again", "twice as much", BATCH, r"2 \* E", "4 * E"),
     ("half of beta", "For P and Q beta counts half", ONLINE, r"beta \*", "beta / 2 *"),
     ("half of beta", "For P and Q beta counts half", BATCH, r"beta \*", "beta / 2 *"),
@@ -516,7 +517,7 @@ WRONG = [  # label, words of the reason, source and changes
     ("brackets", "brackets round the denominator", UPDATE, r"/ \(([PQ]) @ (.*)\)", r"/ \1 @ (\2)"),
     (
         "ValueError",
-        "put brackets round the denominator",
+        "Are brackets missing",
         UPDATE,
         r"/ \(P @ Q.T @ Q\)",
         "/ (P @ Q.T) @ Q",
@@ -530,6 +531,15 @@ WRONG = [  # label, words of the reason, source and changes
     ("another method", "the square root", UPDATE, r"\* (\(.*\))\n", r"* np.sqrt(\1)\n"),
     ("square", "squared", UPDATE, r"\* (\(.*\))\n", r"* (\1)**2\n"),
     ("another method", "Kullback-Leibler", KULLBACK_LEIBLER),
+    (
+        "multiple",
+        "For P the numbers are 3 times those of the update. For Q the numbers are 2",
+        UPDATE,
+        r"Pu = (.*)",
+        r"Pu = 3 * \1",
+        r"Qu = (.*)",
+        r"Qu = 2 * \1",
+    ),
     ("multiple", "For Q the numbers are 0.9 times", UPDATE, r"Qu = (.*)", r"Qu = \1 * 0.9"),
     (
         "constant below",
@@ -563,6 +573,12 @@ def test_what_is_wrong_gets_a_reason_that_is_true(row):
     assert max(map(len, str(found).splitlines())) <= 90
     for entry, yours, update in found.places:
         assert re.fullmatch(r"[PQ]\[\d+, \d+\] after step \d+", entry) and yours != update
+
+
+@pytest.mark.parametrize("share", ["0.9", "0.5"])
+def test_of_momentum_no_counts_are_told(share):
+    found = verdict_on(VELOCITY, r"0\.9", share)
+    assert found[:2] == (note, "steps that change") and "count" not in found.text
 
 
 def test_every_hint_is_given_to_some_answer():

@@ -407,6 +407,11 @@ def afterwards(X):
 
 # ---- Known mistakes: in what the updates see
 
+
+def by_length(R):
+    return R / np.linalg.norm(R, axis=1, keepdims=True)
+
+
 OTHER_DATA = {
     "the absolute values of R": np.abs,
     "R with its negative entries set to 0": lambda R: np.maximum(R, 0),
@@ -415,6 +420,9 @@ OTHER_DATA = {
     "R with each column's mean subtracted": lambda R: R - R.mean(axis=0),
     "R with each row's mean subtracted": lambda R: R - R.mean(axis=1, keepdims=True),
     "R / R.max()": lambda R: R / R.max(),
+    "R with its rows divided by their lengths": by_length,
+    "R with its columns divided by their lengths": lambda R: by_length(R.T).T,
+    "R with columns of mean 0 and deviation 1": lambda R: (R - R.mean(axis=0)) / R.std(axis=0),
     "R scaled to lie between 0 and 1": lambda R: (R - R.min()) / np.ptp(R),
     "R with mean 0 and deviation 1": lambda R: (R - R.mean()) / R.std(),
     "": lambda R: np.where(R > 0, R, np.nan),  # the positive entries alone, with a hint of its own

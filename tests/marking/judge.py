@@ -28,12 +28,10 @@ from reasons import (
     wrong,
 )
 
-FACES = {  # one step at the handout's size, with numbers with which it is neither long nor short
+FACES = {  # a few steps at the handout's size, neither long nor short
     True: Problem(100, 256, 2, 1, (0.0015, 0.03)),
-    False: Problem(100, 256, 2, 1, ()),
+    False: Problem(100, 256, 2, 3, ()),  # the handout's own rule would stop it after six
 }
-
-STOPS = {"stops early", "steps of another length"}  # notes on answers that may not take one step
 
 
 @np.errstate(all="ignore")
@@ -232,25 +230,37 @@ def look_at_the_faces(answer, order, problem):
     for steps in range(1, few.steps + 1):  # so that the last call is about the twelfth
         follow(answer, few, [order], steps=steps)
     found = follow(answer, faces, [order])
-    may_stop = not STOPS.isdisjoint(answer.notes)
-    raises = found.ended and found.ended.label != "too slow"
-    if raises or may_stop:  # perhaps by steps // 10
+    other_length = "steps of another length" in answer.notes
+    if other_length or (found.ended and found.ended.label != "too slow"):  # by steps // 10, say
         faces = faces._replace(steps=problem.steps)
         found = follow(answer, faces, [order])
-    if found.steps == faces.steps or (found.order and may_stop):
+    if found.steps == faces.steps or (found.order and other_length):
         return
-    if found.ended and found.ended.label == "too slow":
+    if found.order:
+        look_how_early_it_stops(answer, found.steps, faces.steps)
+    elif found.ended and found.ended.label == "too slow":
         answer.notes["slow"] = "A step with the handout's faces takes very long."
-        return
-    if found.ended and found.ended.kind != WRONG:
+    elif found.ended and found.ended.kind != WRONG:
         raise Settled(found.ended)
-    if follow(answer, problem, [order]).order is None:
+    elif follow(answer, problem, [order]).order is None:
         raise wrong("not twice the same")
+    else:
+        raise only_elsewhere(answer, order, faces, found)
+
+
+def look_how_early_it_stops(answer, stop, steps):
+    what = f"it stops after {stop} of {steps} steps with R of 100 x 256 and K = 2"
+    if stop == 0:
+        raise wrong("stops early", what=what, look="When should it stop?")
+    answer.notes["stops early"] = f"I{what[1:]}."
+
+
+def only_elsewhere(answer, order, faces, found):
     text = reasons.HINTS["only elsewhere"]
     if found.ended:
-        raise reasons.measured("only elsewhere", f"{text} {found.ended.text}")
+        return reasons.measured("only elsewhere", f"{text} {found.ended.text}")
     run = reasons.run_of(answer, faces, faces.steps)
-    raise reasons.parting("only elsewhere", text, run, run.step(order))
+    return reasons.parting("only elsewhere", text, run, run.step(order))
 
 
 # ---- 2. Measured
@@ -290,7 +300,7 @@ def look_at_the_faces_alone(answer):
     """Accept what is right as the handout calls it, and see first whether one step is."""
     faces = FACES[answer.gradient]
     found = follow(answer, faces)
-    if found.steps != 1:
+    if found.steps != faces.steps:
         return
     for steps in (12, 20):
         longer = follow(answer, faces._replace(steps=steps), [found.order])

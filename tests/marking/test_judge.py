@@ -206,7 +206,7 @@ RIGHT = [  # kind, label, source and changes
     (right, "feature by feature, both in turn", IN_TURN),
     (right, "feature by feature, both in turn, Q first", IN_TURN, SWAP, r"\2\1"),
     (note, "both from the old values", UPDATE, "@ Pu", "@ P"),
-    (note, "stops early", UPDATE, r"0\.001", "0.5"),
+    (note, "stops early", UPDATE, r"0\.001", "0.01"),
     (
         note,
         "scaled otherwise",
@@ -477,6 +477,7 @@ WRONG = [  # label, words of the reason, source and changes
         r"Qu = Q \*",
         "Qu = Q; Qu *=",
     ),
+    ("stops early", "it stops after 0 of 3 steps with R of 100 x 256", UPDATE, r"0\.001", "0.5"),
     ("stale factors", "older factors", STALE),
     ("not finite", "after 1 step", BATCH, RETURN, "    return P * np.nan, Q"),
     (

@@ -28,12 +28,10 @@ from reasons import (
     wrong,
 )
 
-FACES = {  # one step at the handout's size, with numbers with which it is neither long nor short
+FACES = {  # a few steps at the handout's size, neither long nor short
     True: Problem(100, 256, 2, 1, (0.0015, 0.03)),
-    False: Problem(100, 256, 2, 1, ()),
+    False: Problem(100, 256, 2, 3, ()),  # the handout's own rule would stop it after six
 }
-
-STOPS = {"stops early", "steps of another length"}  # notes on answers that may not take one step
 
 
 @np.errstate(all="ignore")
@@ -96,6 +94,7 @@ def distances(factors, points):
     for X, Y in zip(factors, points):
         largest = np.abs(X - Y).max(axis=(1, 2))
         far.append(largest / np.abs(Y[0]).max())
+    # Both factors must be near; a path that ends in NaN is far
     return np.nan_to_num(np.maximum(*far), nan=np.inf)
 
 
@@ -228,28 +227,40 @@ def look_at_the_faces(answer, order, problem):
     """See that it is as right at the handout's size, and still is after some more calls."""
     faces = FACES[answer.gradient]
     few = Problem(3, 4, 2, 6, faces.numbers)
-    for steps in range(1, few.steps + 1):
+    for steps in range(1, few.steps + 1):  # so that the last call is about the twelfth
         follow(answer, few, [order], steps=steps)
     found = follow(answer, faces, [order])
-    may_stop = not STOPS.isdisjoint(answer.notes)
-    raises = found.ended and found.ended.label != "too slow"
-    if raises or may_stop:  # perhaps by steps // 10
+    other_length = "steps of another length" in answer.notes
+    if other_length or (found.ended and found.ended.label != "too slow"):  # by steps // 10, say
         faces = faces._replace(steps=problem.steps)
         found = follow(answer, faces, [order])
-    if found.steps == faces.steps or (found.order and may_stop):
+    if found.steps == faces.steps or (found.order and other_length):
         return
-    if found.ended and found.ended.label == "too slow":
+    if found.order:
+        look_how_early_it_stops(answer, found.steps, faces.steps)
+    elif found.ended and found.ended.label == "too slow":
         answer.notes["slow"] = "A step with the handout's faces takes very long."
-        return
-    if found.ended and found.ended.kind != WRONG:
+    elif found.ended and found.ended.kind != WRONG:
         raise Settled(found.ended)
-    if follow(answer, problem, [order]).order is None:
+    elif follow(answer, problem, [order]).order is None:
         raise wrong("not twice the same")
+    else:
+        raise only_elsewhere(answer, order, faces, found)
+
+
+def look_how_early_it_stops(answer, stop, steps):
+    what = f"it stops after {stop} of {steps} steps with R of 100 x 256 and K = 2"
+    if stop == 0:
+        raise wrong("stops early", what=what, look="When should it stop?")
+    answer.notes["stops early"] = f"I{what[1:]}."
+
+
+def only_elsewhere(answer, order, faces, found):
     text = reasons.HINTS["only elsewhere"]
     if found.ended:
-        raise reasons.measured("only elsewhere", f"{text} {found.ended.text}")
+        return reasons.measured("only elsewhere", f"{text} {found.ended.text}")
     run = reasons.run_of(answer, faces, faces.steps)
-    raise reasons.parting("only elsewhere", text, run, run.step(order))
+    return reasons.parting("only elsewhere", text, run, run.step(order))
 
 
 # ---- 2. Measured
@@ -289,7 +300,7 @@ def look_at_the_faces_alone(answer):
     """Accept what is right as the handout calls it, and see first whether one step is."""
     faces = FACES[answer.gradient]
     found = follow(answer, faces)
-    if found.steps != 1:
+    if found.steps != faces.steps:
         return
     for steps in (12, 20):
         longer = follow(answer, faces._replace(steps=steps), [found.order])
@@ -308,7 +319,7 @@ def with_brackets(verdict):
     except SyntaxError:
         return verdict
     if any(divides_first(node) for node in ast.walk(tree)):
-        text = "Python reads a / b @ c as (a / b) @ c: put brackets round the denominator."
+        text = "Python reads a / b @ c as (a / b) @ c. Are brackets missing round the denominator?"
         return verdict._replace(text=f"{verdict.text}. {text}")
     return verdict
 
@@ -318,7 +329,7 @@ def divides_first(node):
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)):
         return False
     divided = isinstance(getattr(node.left, "op", None), ast.Div)
-    return divided and node.left.col_offset == node.col_offset
+    return divided and node.left.col_offset == node.col_offset  # no bracket stands before it
 
 
 def look_whether_it_moves(answer, problem):
@@ -436,6 +447,7 @@ def whole_counts(pulls, chance):
     """Return how often beta counts for P and Q: once in a batch, M or N times entry by entry."""
     length, counts = pulls.data.mean(), pulls.beta / pulls.data
     whole = np.maximum(np.round(counts), 1)
+    # Counts of 2 and 2, say, are no batches, but beta charged twice
     same_length = abs(length - 1) < 0.03
     batches = min(whole) == 1 or (same_length and whole[0] != whole[1])
     close = 0.25 if chance else 0.03

@@ -76,7 +76,7 @@ def make_parser():
     add("--time-limit", metavar="SECONDS", type=seconds, default=90, help=text)
     text = "whose a file is, told by its path: an expression with a group (?P<student>...)"
     add("--student", metavar="REGEX", help=text)
-    text = f"go on where there is no sandbox, or without; then {DANGER}"
+    text = f"mark without a sandbox; then {DANGER}"
     add("--no-sandbox", action="store_true", help=text)
     return parser
 

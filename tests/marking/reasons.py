@@ -224,7 +224,7 @@ def online(order, R, P, Q, *numbers, rules=None):
         seen = ~np.isnan(R[i, diagonal - i])
         i = i[seen][:, None]
         j = diagonal - i
-        entries = R[i, j][:, :, None]
+        entries = R[i, j][:, :, None]  # a stack of matrices with one entry each
         new = full_batch(order, entries, P[i], Q[j], *numbers, rules=rules)
         P[i], Q[j] = new
     return P, Q
@@ -321,7 +321,7 @@ def gradient_formulas(X, Y, E, R, alpha, beta):
     """Return pairs of a label and the new X, the right one first, then as with known mistakes."""
     data, penalty = 2 * E @ Y, beta * X
     slope = data - penalty
-    other = Y if X.shape == Y.shape else np.nan * X
+    other = Y if X.shape == Y.shape else np.nan * X  # NaN is equal to nothing
     same_factor = 2 * E[..., :1] * X
     return [
         ("", X + alpha * slope),
@@ -407,6 +407,11 @@ def afterwards(X):
 
 # ---- Known mistakes: in what the updates see
 
+
+def by_length(R):
+    return R / np.linalg.norm(R, axis=1, keepdims=True)
+
+
 OTHER_DATA = {
     "the absolute values of R": np.abs,
     "R with its negative entries set to 0": lambda R: np.maximum(R, 0),
@@ -415,9 +420,12 @@ OTHER_DATA = {
     "R with each column's mean subtracted": lambda R: R - R.mean(axis=0),
     "R with each row's mean subtracted": lambda R: R - R.mean(axis=1, keepdims=True),
     "R / R.max()": lambda R: R / R.max(),
+    "R with its rows divided by their lengths": by_length,
+    "R with its columns divided by their lengths": lambda R: by_length(R.T).T,
+    "R with columns of mean 0 and deviation 1": lambda R: (R - R.mean(axis=0)) / R.std(axis=0),
     "R scaled to lie between 0 and 1": lambda R: (R - R.min()) / np.ptp(R),
     "R with mean 0 and deviation 1": lambda R: (R - R.mean()) / R.std(),
-    "": lambda R: np.where(R > 0, R, np.nan),  # the positive entries alone
+    "": lambda R: np.where(R > 0, R, np.nan),  # the positive entries alone, with a hint of its own
 }
 
 
@@ -541,6 +549,7 @@ def shown(value, other):
 def difference(factor, before, yours, update, step):
     """Return a sentence on the first entry where much is missing, and three such entries."""
     off = np.nan_to_num(np.abs(yours - update), nan=np.inf)
+    # The first entries that are about as far off as the worst, not those off by rounding
     entries = np.argwhere(off >= 0.3 * off.max())[:3].tolist()
     places = []
     for i, k in entries:
@@ -591,6 +600,8 @@ def sight(order, factor, run):
         R, before, after = R.T, before[::-1], after[::-1]
     X, old = before
     Y, E = old, error_of(R, X, old)
+    # The second factor sees what the answer made of the first one, be that right or wrong: so the
+    # two can be judged apart
     if not order.startswith(factor) and order != BOTH_OLD:
         Y = after[1]
         if order.endswith("recomputed"):
@@ -613,7 +624,7 @@ def fitting(order, factor, runs):
         moved = largest(new - run.before["PQ".index(factor)])
         places = set()
         for place, (_, formula) in enumerate(formulas(order, factor, run)):
-            if largest(new - formula) <= 1e-4 * moved:
+            if largest(new - formula) <= 1e-4 * moved:  # loose enough for float32
                 places.add(place)
         common = places if common is None else common & places
     return min(common, default=None)
@@ -633,7 +644,10 @@ def read_first_step(answer):
 
 
 def read_online(answer, runs):
-    """Read the step for a single entry of R, and keep what holds for all entries in turn."""
+    """Read the step for a single entry of R, and keep what holds for all entries in turn.
+
+    With a single entry, entry by entry is the same as a full batch, and the factors stay apart.
+    """
     single = []
     with contextlib.suppress(NoNumbers):
         single = [run_of(answer, problem) for problem in SINGLE]
@@ -701,7 +715,7 @@ def measure_update(order, factor, run):
 
 
 def name_mistakes(reading):
-    """Return the labels that are proved for the factors, with a sentence each."""
+    """Return a label and a sentence for each mistake that is proved."""
     found = {}
     for factor in reading.wrong_factors():
         place = reading.places["PQ".index(factor)]
@@ -710,12 +724,13 @@ def name_mistakes(reading):
         else:
             label, _ = formulas(reading.order, factor, reading.runs[0])[place]
             name = label, None
+        if not name[0]:
+            break  # what is wrong with the first factor may be what looks wrong in the second
         found.setdefault(name, []).append(factor)
-    names = {}
+    names = []
     for (label, what), factors in found.items():
-        if label:
-            together = " and ".join(sorted(factors))
-            names[label] = HINTS[label].format(X=together, what=what)
+        together = " and ".join(sorted(factors))
+        names.append((label, HINTS[label].format(X=together, what=what)))
     return names
 
 
@@ -735,8 +750,10 @@ def explain_factors(reading, label="not the update", finding=""):
         numbers += f" {right[0]} follows from it as it should."
     names = name_mistakes(reading)
     if names:
-        label, finding = next(iter(names)), " ".join(names.values())
-    label = "another method" if label in OTHER_METHODS else label
+        label = names[0][0]
+        finding = " ".join(sentence for _, sentence in names)
+    if label in OTHER_METHODS:
+        label = "another method"
     raise measured(label, f"{when}{numbers} {finding}", places)
 
 
@@ -820,6 +837,7 @@ def explain_chance(answer, run):
 def explain_start(answer, run):
     """See whether another start gives the same."""
     P, Q = run.before
+    # Further than rounding to whole numbers could hide
     other_P, other_Q = P[::-1] + 1.1, Q[::-1] + 1.1
     starts = {
         "P and Q": (other_P, other_Q),
@@ -836,7 +854,7 @@ def explain_parts(answer):
     """See whether the same rows or features stay as they are on two problems."""
     parts = []
     for problem in SMALL[answer.gradient]:
-        run = run_of(answer, problem, 2)
+        run = run_of(answer, problem, 2)  # some update P and Q in turn, a step each
         parts.append([])
         for factor, X, new in zip("PQ", run.before, run.after):
             for axis, thing in enumerate(("row", "feature")):
@@ -888,7 +906,7 @@ def whole_mistakes(order, run):
 
 def explain_rows(answer):
     """See whether a single entry that fits keeps the rest of its row from being visited."""
-    R, P, Q = start(Problem(1, 6, 2, 1, (0.01, 0.0)))
+    R, P, Q = start(Problem(1, 6, 2, 1, (0.01, 0.0)))  # R is one row
     fitting = R.copy()
     fitting[0, 0] = P[0] @ Q[0]
     moved = []

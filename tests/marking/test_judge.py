@@ -206,7 +206,7 @@ RIGHT = [  # kind, label, source and changes
     (right, "feature by feature, both in turn", IN_TURN),
     (right, "feature by feature, both in turn, Q first", IN_TURN, SWAP, r"\2\1"),
     (note, "both from the old values", UPDATE, "@ Pu", "@ P"),
-    (note, "stops early", UPDATE, r"0\.001", "0.5"),
+    (note, "stops early", UPDATE, r"0\.001", "0.01"),
     (
         note,
         "scaled otherwise",
@@ -237,6 +237,7 @@ WRONG = [  # label, words of the reason, source and changes
     ),
     ("2 missing", "For P and Q the data pull half", ONLINE, r"2 \* ", ""),
     ("2 missing", "the data count 0.5 times for P and 0.5 for Q", DRAWN, r"2 \* ", ""),
+    ("2 missing", "For P and Q the data pull half", MINI, r"2 \* ", ""),
     ("data counted again", "twice as much", BATCH, r"2 \* E", "4 * E"),
     ("half of beta", "For P and Q beta counts half", ONLINE, r"beta \*", "beta / 2 *"),
     ("half of beta", "For P and Q beta counts half", BATCH, r"beta \*", "beta / 2 *"),
@@ -444,7 +445,13 @@ WRONG = [  # label, words of the reason, source and changes
         "(?<=beta \\* Q\\[k\\]\\[j\\]\\)\n)",
         "                    if e**2 < 0.001: break\n",
     ),
-    ("not the update", "of 30 entries", DRAWN, "in entries:", "in entries[:1]:"),
+    (
+        "not the update",
+        "Two runs from the same start differ.",
+        DRAWN,
+        "in entries:",
+        "in entries[:1]:",
+    ),
     ("not the update", "P is right. Q[0, 1]", BATCH, "(Q = .*)", r"\1 + 0.01 * Q**2"),
     ("another method", "the optimum after 20 steps", LEAST_SQUARES),
     ("one factor never changes", "Q comes back", BATCH, "Q = Q.*", "pass"),
@@ -470,6 +477,7 @@ WRONG = [  # label, words of the reason, source and changes
         r"Qu = Q \*",
         "Qu = Q; Qu *=",
     ),
+    ("stops early", "it stops after 0 of 3 steps with R of 100 x 256", UPDATE, r"0\.001", "0.5"),
     ("stale factors", "older factors", STALE),
     ("not finite", "after 1 step", BATCH, RETURN, "    return P * np.nan, Q"),
     (
@@ -516,7 +524,7 @@ WRONG = [  # label, words of the reason, source and changes
     ("brackets", "brackets round the denominator", UPDATE, r"/ \(([PQ]) @ (.*)\)", r"/ \1 @ (\2)"),
     (
         "ValueError",
-        "put brackets round the denominator",
+        "Are brackets missing",
         UPDATE,
         r"/ \(P @ Q.T @ Q\)",
         "/ (P @ Q.T) @ Q",
@@ -530,6 +538,15 @@ WRONG = [  # label, words of the reason, source and changes
     ("another method", "the square root", UPDATE, r"\* (\(.*\))\n", r"* np.sqrt(\1)\n"),
     ("square", "squared", UPDATE, r"\* (\(.*\))\n", r"* (\1)**2\n"),
     ("another method", "Kullback-Leibler", KULLBACK_LEIBLER),
+    (
+        "multiple",
+        "For P the numbers are 3 times those of the update. For Q the numbers are 2",
+        UPDATE,
+        r"Pu = (.*)",
+        r"Pu = 3 * \1",
+        r"Qu = (.*)",
+        r"Qu = 2 * \1",
+    ),
     ("multiple", "For Q the numbers are 0.9 times", UPDATE, r"Qu = (.*)", r"Qu = \1 * 0.9"),
     (
         "constant below",
@@ -563,6 +580,12 @@ def test_what_is_wrong_gets_a_reason_that_is_true(row):
     assert max(map(len, str(found).splitlines())) <= 90
     for entry, yours, update in found.places:
         assert re.fullmatch(r"[PQ]\[\d+, \d+\] after step \d+", entry) and yours != update
+
+
+@pytest.mark.parametrize("share", ["0.9", "0.5"])
+def test_of_momentum_no_counts_are_told(share):
+    found = verdict_on(VELOCITY, r"0\.9", share)
+    assert found[:2] == (note, "steps that change") and "count" not in found.text
 
 
 def test_every_hint_is_given_to_some_answer():

@@ -505,7 +505,10 @@ def serve(memory):
     write(replies, ["ready"])
     for line in requests:
         number, what, details = json.loads(line)
-        write(replies, [number, server.reply(what, details)])
+        reply = server.reply(what, details)
+        for pipe in (requests, replies):  # whatever the answer did to them
+            os.set_blocking(pipe.fileno(), True)
+        write(replies, [number, reply])
 
 
 def seed_generators():

@@ -5,13 +5,11 @@ for a verdict on the numbers. It reads requests and writes replies, a line of JS
 says which.
 """
 
-import __future__
+from __future__ import annotations  # and of the students' code: none needs to be understood
 
 import ast
 import builtins
 import contextlib
-import copy
-import importlib.machinery
 import importlib.util
 import json
 import linecache
@@ -31,10 +29,9 @@ from judge import Settled, Verdict
 
 NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")
 MOST_CODE = 2**20  # letters in all cells with code
-MOST_LINES = 20_000  # that IPython reads of a cell, which it reads anew for each magic
+MOST_LINES = 1000  # that IPython reads of a cell, which it reads anew for each magic
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-IMPORTS = (ast.Import, ast.ImportFrom)
-BLOCKS = ("body", "handlers", "orelse", "finalbody")
+FIRM = (*DEFINITIONS, ast.Import, ast.ImportFrom)  # what they bind is no number
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # raised by ast.parse
 SHARED = {  # names of the notebook that the caller changes
     "N": 100,
@@ -50,15 +47,23 @@ OF_THE_SHEET = {  # imports that a student who hands in only the functions relie
     "time": "from time import time",
     "resize": "from skimage.transform import resize",
 }
-AT_MARGIN = re.compile(r"[^\s#)\]}@]")  # where a statement, or a text, begins
-HEADER = re.compile(r"(for|while|if|with|try|elif|else|return)\b")
-BLANK = re.compile(r"\s*(#|$)")  # a line without code
+ANSWER = re.compile(rf"^[ \t]*(def[ \t]+)?({'|'.join(EXERCISES)})\b", flags=re.M)
+SETTINGS = ("sys.set", "np.set", "numpy.set", "torch.set")  # such as sys.setrecursionlimit
 PROJECT = "mf_solutions"
 USES_PROJECT = {f"uses {PROJECT}": f"It uses the module {PROJECT}, which holds the solution."}
 
+# What the cells of notebooks have that Python has not
+CELL_MAGIC = re.compile(r"\A((?:[ \t]*(?:#.*)?\n)*)%%.*")
+EMPTY_LOOP = re.compile(  # only a comment is left in it, as in the hand-out's first copies
+    r"^([ \t]*)(for\b[^#\n]*:)((?:[ \t]*(?:#.*)?\n)+)(?=\1return\b)", flags=re.M
+)
+MARGIN = re.compile(r"^(?=(?:def|async|class|import|from)\b|@)", flags=re.M)
+HEADER = re.compile(r"(for|while|if|with|try|elif|else|return)\b")
+BELOW = re.compile(r"(?<=\n)(?=[^\s#)\]}])")  # where what stands below a definition begins
+
 
 def no_verdict(label, text):
-    return Verdict("no verdict", label, text)
+    return Settled(Verdict("no verdict", label, text))
 
 
 # ---- From files to cells
@@ -72,220 +77,160 @@ class Cell(NamedTuple):
 
 
 def read_folder(folder):
-    """Return the cells of the notebooks and the answers' modules in a folder, notebooks last."""
-    notebooks, modules, faults = [], {}, []
+    """Return the cells of the modules that hold answers, and then of the notebooks."""
+    cells, fault = [], None
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
         try:
-            if name.lower().endswith(NOTEBOOKS):
-                notebooks += cells_of(name, path)
-            elif name.lower().endswith(".py"):
-                modules[path] = cells_of(name, path)
+            cells += cells_of(path.relative_to(folder).as_posix(), path)
         except Settled as settled:
-            faults.append(settled)
-    cells = answers_in(modules, notebooks) + notebooks
-    if not cells and faults:
-        raise faults[0]
+            fault = settled
+    if fault and not cells:
+        raise fault
+    text = "\n".join(cell.source for cell in cells if cell.is_code and not is_module(cell.file))
+    kept = {cell.file for cell in cells if not is_module(cell.file) or ANSWER.search(cell.source)}
+    kept |= {file for file in {cell.file for cell in cells} if is_run(file, text)}
+    cells = [cell for cell in cells if cell.file in kept] or cells
+    cells.sort(key=lambda cell: not is_module(cell.file))
     if sum(len(cell.source) for cell in cells if cell.is_code) > MOST_CODE:
-        raise Settled(no_verdict("too large", f"expected at most {MOST_CODE} letters of code."))
+        raise no_verdict("too large", f"expected at most {MOST_CODE} letters of code.")
     return cells
 
 
-def answers_in(modules, notebooks):
-    """Return the cells of the modules that hold answers, or of all if there is nothing else."""
-    answers = []
-    for path, cells in modules.items():
-        if holds_answer(path, cells, notebooks):
-            answers += cells
-    if answers or notebooks:
-        return answers
-    return sum(modules.values(), [])
+def is_run(module, text):
+    """Whether a notebook runs or opens a module: ``%run helpers.py``."""
+    stem = re.escape(Path(module).stem)
+    return re.search(rf"(?m)^[ \t]*%run[ \t].*\b{stem}\b|\b{stem}\.py\b", text)
+
+
+def is_module(name):
+    return name.lower().endswith(".py")
 
 
 def cells_of(name, path):
-    """Return the cells of a notebook or a module, or raise Settled."""
+    """Return the cells of a notebook or a module, none of another file, or raise Settled."""
+    if not name.lower().endswith((*NOTEBOOKS, ".py")):
+        return []
     try:
         content = path.read_bytes()
         if not content.strip():
             raise ValueError("the file is empty")
-        if name.lower().endswith(".py"):
-            return module_cells(name, content)
-        return notebook_cells(name, content)
+        return (module_cells if is_module(name) else notebook_cells)(name, content)
     except Exception as error:  # what is wrong with a notebook may be anything
-        text = f"{type(error).__name__}: {error}"
-        raise Settled(no_verdict("not readable", text)) from error
+        raise no_verdict("not readable", f"{type(error).__name__}: {error}") from error
 
 
 def notebook_cells(name, content):
     """Return the cells of a notebook of any version."""
     notebook = json.loads(content, parse_int=float)  # which takes no time for many digits
-    sheets = notebook.get("worksheets", [notebook])  # before version 4
     cells = []
-    for sheet in sheets:
+    for sheet in notebook.get("worksheets", [notebook]):  # these were there before version 4
         for cell in sheet["cells"]:
             lines = cell.get("source", cell.get("input", ""))
             source = "".join(lines).encode("utf-8", "replace").decode()
-            is_code = cell["cell_type"] == "code"
-            cells.append(Cell(name, len(cells) + 1, source, is_code))
+            cells.append(Cell(name, len(cells) + 1, source, cell["cell_type"] == "code"))
     return cells
 
 
 def module_cells(name, content):
     """Return a module as one cell, or as those that VS Code or nbconvert marks."""
     if b"\0" in content:  # UTF-16, as some editors save
-        text = "expected a notebook or a .py file in UTF-8."
-        raise Settled(no_verdict("not a notebook", text))
+        raise no_verdict("not a notebook", "expected a notebook or a .py file in UTF-8.")
     text = content.decode("utf-8-sig", "replace")
     sources = re.split(r"^(?=# ?%%|# In\[[\d ]*\])", text, flags=re.M)
     return [Cell(name, place, source) for place, source in enumerate(sources, 1)]
 
 
-def holds_answer(path, cells, notebooks):
-    """Whether a module defines an answer, or is run by a notebook: ``%run helpers.py``."""
-    defines = re.compile(rf"^[ \t]*(def[ \t]+)?({'|'.join(EXERCISES)})\b", flags=re.M)
-    if any(defines.search(cell.source) for cell in cells):
-        return True
-    stem = re.escape(path.stem)
-    runs = re.compile(rf"^[ \t]*%run[ \t].*\b{stem}\b|\b{stem}\.py\b", flags=re.M)
-    return any(cell.is_code and runs.search(cell.source) for cell in notebooks)
-
-
 # ---- From cells to statements
-
-
-class Fault(NamedTuple):
-    """Why what was found is no answer."""
-
-    verdict: Verdict
-    line: tuple = None  # the cell, from 0, and the line in it
 
 
 class Reading:
     """The statements of all cells, and what to say if none of them is the answer."""
 
     def __init__(self, cells, name):
-        self.name, self.cells = name, cells
-        self.statements, self.aside = [], set()
-        self.blank, self.faults = [], []
-        for number, cell in enumerate(cells):
-            if cell.is_code:
-                self.read(number, cell.source)
+        self.name, self.definition = name, re.compile(rf"^[ \t]*(async +)?def +{name}\b", re.M)
+        self.statements, self.aside, self.calls = [], set(), 0
+        self.fault = None  # of the last attempt, or that there is only a blank
+        self.texts = [cell for cell in cells if not cell.is_code]
+        for number, cell in enumerate(cell for cell in cells if cell.is_code):
+            self.read(number, readable(cell.source))
 
     def read(self, number, source):
-        source = readable(source)
-        file = f"<cell {number + 1}>"
+        file, above = f"<cell {number + 1}>", 0
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-        for offset, part in parts(source):
+        for part in parts(source):
             try:
-                self.keep(part, number, offset)
+                tree = ast.parse(part)
+                ast.increment_lineno(tree, above)
+                self.keep(tree.body, number, file)
             except UNREADABLE as error:
-                if definition_of(self.name).search(part):
-                    self.unreadable(part, number, offset, error)
-                elif not re.match(r"(def|async|class|@)\b", part):
+                if self.definition.search(part):
+                    self.fault = unreadable(error, number, above)
+                elif not part.startswith(("def ", "async ", "class ", "@")):
                     self.aside.add(number)
+            above += part.count("\n")
 
-    def unreadable(self, part, number, offset, error):
-        """Find the answer above some text, or say why Python cannot read it."""
-        ended = without_prose(part)
-        if ended:
-            self.aside.add(number)
-            self.keep(ended, number, offset)
-            return
-        label, line = type(error).__name__, getattr(error, "lineno", None)
-        message = re.sub(r" on line \d+", "", getattr(error, "msg", "") or label)
-        text = f"Python cannot read it: {message}."
-        place = None
-        if line:
-            place = (number, line + offset)
-            label = f"{label}, line {line + offset} of the cell"
-            text = f"{text[:-1]}, in line {line + offset} of the cell."
-        self.faults.append(Fault(Verdict("wrong", label, text), place))
-
-    def keep(self, part, number, offset):
-        """Keep the statements of a part of a cell that begins so many lines further down."""
-        tree = ast.parse(part)
-        ast.increment_lineno(tree, offset)
-        for node in tree.body:
-            node.cell, node.file = number, f"<cell {number + 1}>"
-            node.binds = bound(node)
-            if self.name not in node.binds:
-                self.statements.append(node)
-            elif is_blank(node) or is_idle(node):
-                self.blank.append(Fault(NOT_ATTEMPTED))  # which counts less than an attempt
+    def keep(self, statements, number, file):
+        for node in statements:
+            node.cell, node.file, node.binds = number, file, bound(node)
+            node.calls = any(is_call_of_an_answer(inner) for inner in at_once(node))
+            self.calls += node.calls
+            node.place = (number, self.calls)
+            if self.name in node.binds and (is_blank(node) or is_idle(node)):
+                self.fault = self.fault or Settled(NOT_ATTEMPTED)
             else:
                 self.statements.append(node)
 
-    def is_found(self):
-        return any(self.name in node.binds for node in self.statements)
-
-    def fault(self):
-        """Return what to say of the last attempt, or of a blank, or of what comes nearest."""
-        if self.faults or self.blank:
-            return [*self.blank, *self.faults][-1]
-        text = f"no cell defines a function {self.name}"
-        return Fault(no_verdict("not found", f"{text}{self.candidate()}."))
-
-    def candidate(self):
-        """Return where else the answer may be: a text, a function of another name, a class."""
-        for cell in self.cells:
-            if not cell.is_code and definition_of(self.name).search(cell.source):
-                return f"; the text cell {cell.place} of {cell.file} has a function of that name"
-        blank = ast.parse(EXERCISES[self.name].blank).body[0]
-        wanted = arguments(blank)
-        for node in self.statements[::-1]:
-            if isinstance(node, ast.FunctionDef) and node.name not in EXERCISES:
-                if arguments(node)[:4] == wanted[:4]:
-                    return f", but {node.name} takes the same arguments"
-        for node in self.statements[::-1]:
-            if isinstance(node, ast.ClassDef):
-                return f", but there is a class {node.name}"
-        return ""
+    def not_found(self):
+        """Return what to say where there is no attempt: what comes nearest to an answer."""
+        near = ""
+        wanted = first_arguments(ast.parse(EXERCISES[self.name].blank).body[0])
+        for node in self.statements:
+            if isinstance(node, ast.ClassDef) and "arguments" not in near:
+                near = f", but there is a class {node.name}"
+            elif isinstance(node, ast.FunctionDef) and first_arguments(node) == wanted:
+                near = f", but {node.name} takes the same arguments"
+        for cell in self.texts:
+            if self.definition.search(cell.source):
+                near = f"; the text cell {cell.place} of {cell.file} has a function of that name"
+        return no_verdict("not found", f"no cell defines a function {self.name}{near}.")
 
 
-def definition_of(name):
-    return re.compile(rf"^[ \t]*(async[ \t]+)?def[ \t]+{name}\b", flags=re.M)
+def first_arguments(function):
+    return [argument.arg for argument in function.args.args[:4]]
 
 
-def arguments(function):
-    given = function.args
-    all_of_them = given.posonlyargs + given.args + given.kwonlyargs
-    return [argument.arg for argument in all_of_them]
+def unreadable(error, number, above):
+    """Return what to say of an answer that Python cannot read, below so many lines of its cell."""
+    label, where = type(error).__name__, ""
+    message = re.sub(r" on line \d+", "", getattr(error, "msg", label))
+    line = getattr(error, "lineno", None)
+    if line:
+        where = f", line {line + above} of the cell"
+    settled = Settled(Verdict("wrong", label + where, f"Python cannot read it: {message}{where}."))
+    settled.line = line and (number, line + above)
+    return settled
 
 
 def parts(source):
-    """Return how many lines are above each part that begins at the margin, and the part.
-
-    There is only one part if Python can read it all.
-    """
+    """Return the parts that Python is to read one by one; only one if it can read it all."""
     if parses(source):
-        return [(0, source)]
-    margin = re.finditer(r"^((def|async|class|import|from)\b|@)", source, flags=re.M)
-    starts = [match.start() for match in margin]
-    found, lines, begin = [], 0, 0
-    for end in (*starts, len(source)):
-        found.append((lines, source[begin:end]))
-        lines += source.count("\n", begin, end)
-        begin = end
+        return [source]
+    found = []
+    for part in MARGIN.split(source):
+        definition, *below = BELOW.split(part, maxsplit=1)
+        if below and parses(definition) and is_prose(below[0]):
+            found += [definition, *below]
+        else:
+            found.append(part)
     return found
 
 
-def without_prose(part):
-    """Return a definition without the text below it, or nothing if what is below is code."""
-    lines = part.splitlines()
-    margin = [number for number, line in enumerate(lines) if AT_MARGIN.match(line)]
-    while margin and not re.match(r"(async\s+)?def\b", lines[margin[0]]):
-        margin.pop(0)
-    below = margin[1:]
-    if not below:
-        return ""
-    ended = "\n".join(lines[: below[0]])
-    if not parses(ended):
-        return ""
-    for number in below:
-        if not re.fullmatch(r"\w+\s*", lines[number]):  # one word may be either
-            is_code = HEADER.match(lines[number]) or parses(lines[number])
-            return "" if is_code else ended
-    return ended
+def is_prose(text):
+    """Whether a text is no code, told by its first line of several words; one may be either."""
+    for line in text.splitlines():
+        if len(line.split()) > 1:
+            return not parses(line) and not HEADER.match(line)
+    return True
 
 
 def parses(source):
@@ -296,154 +241,92 @@ def parses(source):
     return True
 
 
-# ---- Magics, and what else notebooks have that Python has not
-
-
 def readable(source):
-    """Return plain Python, each line where it was: magics and questions do nothing, nor blanks."""
-    source = "\n".join(source.replace("\0", " ").splitlines())
-    if parses(source):
-        return source
-    lines = source.split("\n")
-    for number, line in enumerate(lines):
-        if not BLANK.match(line):
-            if line.startswith("%%"):
-                lines[number] = ""
-            break
-    if not parses("\n".join(lines)):
-        lines = filled_loops(without_magics(lines))
-    return "\n".join(lines)
+    """Return plain Python: magics and questions do nothing, nor do loops without statements."""
+    source = "\n".join(source.replace("\0", " ").rstrip().splitlines())
+    if not parses(source):
+        source = EMPTY_LOOP.sub(r"\1\2 pass\3", CELL_MAGIC.sub(r"\1", source))
+    if not parses(source):
+        source = without_magics(source)
+    return source
 
 
-def without_magics(lines):
+def without_magics(source):
     """Have IPython turn magics, shell lines and questions into calls, which do nothing here."""
     from IPython.core.inputtransformer2 import TransformerManager  # it takes a while
 
-    manager = TransformerManager()
-    first = 0
-    while not lines[first].strip():  # IPython would drop such lines
-        first += 1
-    blank = lines[:first]
-    lines = [line + "\n" for line in lines[first:]]
+    lines = source.count("\n") + 1
+    if lines > MOST_LINES:
+        return source
     with contextlib.suppress(Exception):  # of the tokenizer, where a line is no Python at all
-        for transform in manager.cleanup_transforms:
-            lines = transform(lines)
-        for _ in range(1 + MOST_LINES // len(lines)):
-            changed, new = manager.do_one_token_transform(lines)
-            if not changed:
-                break
-            place = 0
-            while lines[place] == new[place]:
-                place += 1
-            joined = len(lines) - len(new)  # to the line that became a call
-            lines = new[: place + 1] + ["\n"] * joined + new[place + 1 :]
-    return blank + "".join(lines).split("\n")
-
-
-def filled_loops(lines):
-    """Give a loop of which only the comment was left, and then returns, a body."""
-    follows = ""  # the next line with code
-    for number in range(len(lines) - 1, -1, -1):
-        line = lines[number]
-        head = re.match(r"([ \t]*)for\b[^#\n]*:(?=[ \t]*(#|$))", line)
-        if head and re.match(rf"{head[1]}return\b", follows):
-            lines[number] = f"{head[0]} pass{line[head.end() :]}"
-        if not BLANK.match(line):
-            follows = line
-    return lines
+        plain = TransformerManager().transform_cell(source)
+        source = "\n" * (lines - plain.count("\n")) + plain  # as some are dropped or joined
+    return source
 
 
 # ---- What statements bind
 
 
-def bound(node):
-    """Return the names that a statement binds, as far as this module runs it; * for all."""
-    if isinstance(node, ast.Expr):
-        return {"*"} if is_setting(node.value) else set()
-    if isinstance(node, IMPORTS):
-        return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-    if isinstance(node, DEFINITIONS):
-        return {node.name} | added_to(node)
-    if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-        names = set()
-        for target in getattr(node, "targets", None) or [node.target]:
-            names |= {inner.id for inner in ast.walk(target) if isinstance(inner, ast.Name)}
-        return names
+def at_once(node):
+    """Yield what runs where a statement stands: all that is in it, but not in its definitions."""
+    todo = [node]
+    for node in todo:  # which grows
+        yield node
+        if isinstance(node, DEFINITIONS):
+            todo += node.decorator_list
+        else:
+            todo += ast.iter_child_nodes(node)
+
+
+def bound(statement):
+    """Return the names that a statement binds, or changes, where it stands; * for all."""
     names = set()
-    with contextlib.suppress(RecursionError):  # thousands of elif
-        for block in BLOCKS:
-            for inner in getattr(node, block, []):
-                names |= bound(inner)
+    for node in at_once(statement):
+        attribute = getattr(node, "attr", "")
+        if isinstance(node, (*DEFINITIONS, ast.alias)):
+            names.add(getattr(node, "asname", "") or node.name.partition(".")[0])
+        elif isinstance(getattr(node, "ctx", None), ast.Store) or attribute == "register":
+            names |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        elif attribute and f"{getattr(node.value, 'id', '')}.{attribute}".startswith(SETTINGS):
+            names.add("*")
     return names
 
 
-def is_setting(call):
-    """Whether this is a call such as ``sys.setrecursionlimit(10_000)``."""
-    function = getattr(call, "func", None)
-    owner = getattr(getattr(function, "value", None), "id", "")
-    return owner in ("sys", "np", "numpy", "torch") and function.attr.startswith("set")
-
-
-def added_to(node):
-    """Return the functions that a definition adds to: f, by @f.register of singledispatch."""
-    names = set()
-    for decorator in node.decorator_list:
-        for inner in ast.walk(decorator):
-            if getattr(inner, "attr", "") == "register" and isinstance(inner.value, ast.Name):
-                names.add(inner.value.id)
-    return names
-
-
-def calls(node):
-    """Whether this calls an answer, ``P, Q = matrix_factorization(...)``, which takes long."""
-    if isinstance(node, DEFINITIONS):
-        return False
-    called = [inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call)]
-    return any(getattr(function, "id", "") in EXERCISES for function in called)
-
-
-def binding(names, statements):
-    """Keep the statements that bind these names, and of an if, a try or a with only those in it."""
-    kept = []
-    for node in statements:
-        is_block = isinstance(node, (ast.If, ast.With, ast.Try, ast.ExceptHandler))
-        if isinstance(node, ast.ExceptHandler) or names_in(node) & names:
-            if is_block:
-                kept.append(reduced(node, names))
-            elif not calls(node):
-                kept.append(node)
-    return kept
-
-
-def names_in(node):
-    """Return what a statement binds, found out once."""
-    if not hasattr(node, "binds"):
-        node.binds = bound(node)
-    return node.binds
-
-
-def reduced(node, names):
-    """Return a copy of a statement, with only those statements in it that bind these names."""
-    node = copy.copy(node)
-    for block in BLOCKS:
-        if hasattr(node, block):
-            setattr(node, block, binding(names, getattr(node, block)))
-    node.body = node.body or [ast.Pass()]
-    if isinstance(node, ast.Try) and not node.handlers:
-        node.finalbody = node.finalbody or [ast.Pass()]
-    return ast.fix_missing_locations(node)
+def is_call_of_an_answer(node):
+    """Whether this is a call such as ``matrix_factorization(R, P, Q, K)``, which takes long."""
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") in EXERCISES
 
 
 # ---- Running what an answer needs
 
 
 class Nothing:
-    """Stands for what does nothing here, such as IPython's magics."""
+    """Stands for what changes no number: magics of IPython, and bars where there is no tqdm."""
+
+    def __init__(self, iterable=(), *args, **kwargs):
+        self.iterable = iterable
 
     def __call__(self, *args, **kwargs):
         return self
 
-    __getattr__ = __call__
+    __getattr__ = __enter__ = __call__
+
+    def __exit__(self, *error):
+        pass
+
+    def __iter__(self):
+        return iter(self.iterable)
+
+
+def lend_tqdm():
+    """Put bars that show nothing in the place of tqdm, and of what it has inside."""
+    module = type(sys)("tqdm")
+    module.tqdm = module.tqdm_notebook = Nothing
+    module.trange = module.tnrange = lambda *limits, **options: Nothing(range(*limits))
+    for name in ("auto", "autonotebook", "notebook", "std"):
+        setattr(module, name, module)
+        sys.modules[f"tqdm.{name}"] = module
+    sys.modules["tqdm"] = module
 
 
 class Scope(dict):
@@ -456,122 +339,65 @@ class Scope(dict):
     def __init__(self, statements, name):
         self.update(vars(builtins), __name__="__main__", __builtins__=self)
         self.update(get_ipython=Nothing, display=Nothing())
-        self.errors, self.flags, self.of_the_sheet = {}, 0, []
-        if any(getattr(node, "module", "") == "__future__" for node in statements):
-            self.flags = __future__.annotations.compiler_flag
-        end = self.end_of(statements, name)
-        early, late = statements[:end], statements[end:]
-        self.below = {}  # for each name, the first cell further down that has it
-        for node in late[::-1]:
-            self.below.update(dict.fromkeys(node.binds, node.cell))
-        self.known = {"*", *self}.union(*[node.binds for node in early])
-        self.bound = self.known.union(self.below)
-        firm = [node.binds for node in statements if isinstance(node, DEFINITIONS + IMPORTS)]
-        self.given = SHARED.keys() & self.bound.difference(*firm)
+        self.errors, self.notes = {}, {}
+        places = [node.place for node in statements if name in node.binds]
+        self.own = max(places, default=(0, 0))
+        self.until = dict.fromkeys({"*", *self}, self.own)  # where what binds a name counts
+        for node in statements:
+            for bound_name in node.binds:
+                self.until.setdefault(bound_name, max(node.place, self.own))
+        assigned = [node.binds for node in statements if not isinstance(node, FIRM)]
+        self.given = SHARED.keys() & set().union(*assigned)
         self.update((x, SHARED[x]) for x in self.given)
-        self.waiting = self.needed(early, late, name)
-        self.lines = [(node.cell, *lines_of(node)) for node in self.waiting]
+        self.waiting = self.needed(statements, name)
+        self.lines = []
+        for node in self.waiting:
+            first, *_ = [*getattr(node, "decorator_list", []), node]
+            self.lines.append((node.cell, first.lineno, node.end_lineno))
         while self.waiting:
             self.run(self.waiting[0])
 
-    def end_of(self, statements, name):
-        """Return where the answer's cell ends, or where it is called in that cell."""
-        own = max(place for place, node in enumerate(statements) if name in node.binds)
-        end = own + 1
-        while end < len(statements) and statements[end].cell == statements[own].cell:
-            if calls(statements[end]):
-                break
-            end += 1
-        return end
-
-    def needed(self, early, late, name):
+    def needed(self, statements, name):
         """Return the statements that the answer needs, and those that these need."""
-        needed, more, found = set(), {name, "*"}, []
+        needed, more = set(), {name, "*"}
         while more:
             needed |= more
-            missing = needed - self.known
-            found = binding(needed, early)
-            for node in late:
-                below = {x for x in missing if self.below.get(x) == node.cell}
-                found += binding(below, [node])
-            used_there = set().union(*map(self.needs, found))
-            more = used_there - needed - self.given
+            found = []
+            for node in statements:
+                counts = [x for x in node.binds & needed if node.place <= self.until[x]]
+                if counts and not node.calls:
+                    found.append(node)
+            more = set().union(*map(self.uses, found)) - needed - self.given
         return found
 
+    def uses(self, node):
+        with contextlib.suppress(*UNREADABLE):
+            return used(compiled(node), {})
+        return set()
+
     def __missing__(self, name):
-        for node in [node for node in self.waiting if name in names_in(node)]:
+        for node in [node for node in self.waiting if name in node.binds]:
             self.run(node)
+        if name not in self and name in OF_THE_SHEET and name not in self.until:
+            exec(OF_THE_SHEET[name], self)
+            self.notes["imports of the sheet"] = f"It does not import {name}: the sheet does."
         if name in self:
             return self[name]
-        if name in OF_THE_SHEET and name not in self.bound:
-            self.of_the_sheet.append(name)
-            exec(OF_THE_SHEET[name], self)
-            return self[name]
         raise self.errors.get(name, KeyError(name))
-
-    def compiled(self, node):
-        module = ast.Module([node], [])
-        return compile(module, node.file, "exec", self.flags, dont_inherit=True)
-
-    def needs(self, node):
-        with contextlib.suppress(*UNREADABLE):
-            return used(self.compiled(node), {})
-        return set()
 
     def run(self, node):
         self.waiting.remove(node)
         try:
-            exec(self.compiled(node), self)
+            exec(compiled(node), self)
         except (Exception, SystemExit) as error:
-            self.errors.update(dict.fromkeys(names_in(node), error))
+            self.errors.update(dict.fromkeys(node.binds, error))
             if getattr(node, "decorator_list", []):  # such as @njit, where there is no numba
                 node.decorator_list = []
                 self.waiting.insert(0, node)
 
 
-def lines_of(node):
-    decorators = getattr(node, "decorator_list", [])
-    first = min(part.lineno for part in [node, *decorators])
-    return first, node.end_lineno
-
-
-class Bar(Nothing):
-    """Stands for tqdm's, where it is not installed: a progress bar changes no number."""
-
-    def __init__(self, iterable=(), *args, **kwargs):
-        self.iterable = iterable
-
-    def __iter__(self):
-        return iter(self.iterable)
-
-    def __len__(self):
-        return len(self.iterable)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
-def bar_over_range(*limits, **options):
-    return Bar(range(*limits))
-
-
-class ProgressBars:
-    """Finds tqdm, and what it has inside, after everything else."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "tqdm":
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module):
-        module.tqdm = module.tqdm_notebook = Bar
-        module.trange = module.tnrange = bar_over_range
+def compiled(node):
+    return compile(ast.Module([node], []), node.file, "exec")
 
 
 # ---- Serving calls
@@ -579,54 +405,33 @@ class ProgressBars:
 
 class Server:
     def __init__(self):
-        self.cells, self.code = [], []
-        self.answer = self.scope = self.line = self.unread = None
+        self.cells = self.answer = self.scope = None
 
     def read(self):
         """Read what lies in this folder, before anything of the student's has run."""
-        try:
-            self.cells = read_folder(Path.cwd())
-        except Settled as settled:
-            self.unread = settled  # which is all that there is to say of any exercise
-            raise
+        self.cells = read_folder(Path.cwd())
         modules = Path.cwd().rglob("*.py")
         sys.path += sorted({str(path.parent) for path in modules})  # wherever the notebook looks
-        self.code = [number for number, cell in enumerate(self.cells) if cell.is_code]
-        cells = [self.cells[number] for number in self.code]
-        return {"cells": [(cell.file, cell.place, cell.source) for cell in cells]}
+        return {"cells": [cell[:3] for cell in self.cells if cell.is_code]}
 
     def define(self, name):
-        self.answer = self.scope = None
+        self.answer = None
         sys.modules.pop(PROJECT, None)
-        if self.unread:
-            raise self.unread
+        if self.cells is None:  # then reading says why, of any exercise
+            self.read()
         reading = Reading(self.cells, name)
-        if not reading.is_found():
-            raise self.settled(reading.fault())
-        scope = Scope(reading.statements, name)
+        self.scope = Scope(reading.statements, name)
         files = {node.file for node in reading.statements}
-        if name not in scope:
-            error = scope.errors.get(name)
-            if not error:
-                raise self.settled(reading.fault())
-            raise stopped(error, files) from error
-        self.scope = scope
-        gradient = EXERCISES[name].gradient
-        self.answer = Answer(scope[name], gradient, scope, files)
-        own = max(node.cell for node in reading.statements if name in node.binds)
-        if own in reading.aside:
+        if name not in self.scope:
+            error = self.scope.errors.get(name)
+            if error:
+                raise stopped(error, files) from error
+            raise reading.fault or reading.not_found()
+        self.answer = Answer(self.scope[name], EXERCISES[name].gradient, self.scope, files)
+        if self.scope.own[0] in reading.aside:
             text = "In its cell there is also text that Python cannot read."
             self.answer.notes["text in its cell"] = text
-        source = []
-        for cell, first, last in scope.lines:
-            source.append((self.code.index(cell), first, last))
-        return {"source": source}
-
-    def settled(self, fault):
-        if fault.line:
-            cell, line = fault.line
-            self.line = (self.code.index(cell), line)
-        return Settled(fault.verdict)
+        return {"source": self.scope.lines}
 
     def call(self, R, P, Q, steps, numbers):
         """Return the factors, always with the same random numbers."""
@@ -637,73 +442,53 @@ class Server:
 
     def reply(self, what, details):
         """Return what one of the above returns, or the verdict that it ends in, with notes."""
-        began, self.line = processor_time(), None
         try:
             reply = getattr(self, what)(**details)
-        except Settled as settled:
-            reply = {"verdict": settled.args[0]}
-            self.line = self.line or self.raised_in(settled.__cause__)
         except BaseException as error:
-            reply = {"verdict": stopped(error, ()).args[0]}
-        if self.line:
-            reply["line"] = self.line
+            settled = error if isinstance(error, Settled) else stopped(error, ())
+            reply = {"verdict": settled.args[0]}
+            line = getattr(settled, "line", None) or raised_in(settled.__cause__)
+            if line:
+                reply["line"] = line
         if self.answer:
-            reply["notes"] = self.noted()
-        return reply | {"cpu": processor_time() - began}
-
-    def raised_in(self, error):
-        """Return the last line of the student's that an exception went through."""
-        frames = traceback.extract_tb(getattr(error, "__traceback__", None))
-        for frame in frames[::-1]:
-            cell = re.fullmatch(r"<cell (\d+)>", frame.filename)
-            if cell:
-                return self.code.index(int(cell[1]) - 1), frame.lineno
-        return None
-
-    def noted(self):
-        notes = self.answer.notes
-        if self.scope.of_the_sheet:
-            names = " and ".join(sorted(set(self.scope.of_the_sheet)))
-            notes["imports of the sheet"] = f"It does not import {names}: the sheet does."
-        if PROJECT in sys.modules:
-            notes.update(USES_PROJECT)
-        return notes
+            if PROJECT in sys.modules:
+                self.answer.notes.update(USES_PROJECT)
+            reply["notes"] = self.answer.notes | self.scope.notes
+        return reply
 
 
-def processor_time():
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def raised_in(error):
+    """Return the last line of the student's that an exception went through: the cell, the line."""
+    frames = traceback.extract_tb(getattr(error, "__traceback__", None))
+    for frame in frames[::-1]:
+        cell = re.fullmatch(r"<cell (\d+)>", frame.filename)
+        if cell:
+            return int(cell[1]) - 1, frame.lineno
+    return None
 
 
 def guard(memory, server):
     """Bound memory and files where the system can; see which files are opened."""
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        limits = {
-            resource.RLIMIT_AS: int(memory * 2**30),
-            resource.RLIMIT_FSIZE: 2**28,
-            resource.RLIMIT_CORE: 0,
-        }
+        limits = {"RLIMIT_AS": int(memory * 2**30), "RLIMIT_FSIZE": 2**28}
         for limit, most in limits.items():
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(limit, (most, most))
+            resource.setrlimit(getattr(resource, limit), (most, most))
 
     def hook(event, args):
-        if event != "open" or not server.answer:
-            return
-        if "olivetti_py3" in str(args[0]):
-            server.answer.notes["loads the faces"] = "It loads the faces by itself."
-        elif f"{PROJECT}.py" in str(args[0]):
-            server.answer.notes.update(USES_PROJECT)
+        if event == "open" and server.answer:
+            if "olivetti_py3" in str(args[0]):
+                server.answer.notes["loads the faces"] = "It loads the faces by itself."
+            elif f"{PROJECT}.py" in str(args[0]):
+                server.answer.notes.update(USES_PROJECT)
 
     sys.addaudithook(hook)
 
 
 def serve(memory):
     """Answer requests on what were standard input and output; these lead nowhere from now on."""
-    requests = os.fdopen(os.dup(0), "rb")
-    replies = os.fdopen(os.dup(1), "wb")
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
@@ -711,23 +496,19 @@ def serve(memory):
     guard(memory, server)
     warnings.simplefilter("ignore")
     seed_generators()
-    sys.dont_write_bytecode = True
-    sys.meta_path.append(ProgressBars())
     for module in ("judge", "caller", "exercises"):
         del sys.modules[module]  # a student may have modules of these names
-    sys.modules["__main__"] = type(sys)("__main__")  # where nothing of this file is at hand
-    here = sys.path.pop(0)
-    sys.path.append(here)  # where the project's module is
-    sys.path.insert(0, os.getcwd())
+    here = sys.path[0]  # where the project's module is
+    sys.path[:] = [os.getcwd(), *sys.path[1:], here]
+    if not importlib.util.find_spec("tqdm"):
+        lend_tqdm()
     write(replies, ["ready"])
-    while True:
+    for line in requests:
+        number, what, details = json.loads(line)
+        reply = server.reply(what, details)
         for pipe in (requests, replies):  # whatever the answer did to them
             os.set_blocking(pipe.fileno(), True)
-        line = requests.readline()
-        if not line:
-            return
-        number, what, details = json.loads(line)
-        write(replies, [number, server.reply(what, details)])
+        write(replies, [number, reply])
 
 
 def seed_generators():

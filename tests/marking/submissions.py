@@ -7,6 +7,7 @@ a row for each student and for nothing else; what the platform adds has none.
 Nothing is parsed here. Zips are unpacked once, into a scratch folder, under names of our own.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exercises import EXERCISES
-from judge import Verdict
+from judge import Settled, Verdict
 
 NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")  # browsers add to the name
 HELPERS = (".py", ".csv", ".tsv", ".txt", ".json", ".npy", ".npz", ".mat", ".toml")
@@ -51,12 +52,13 @@ PLATFORMS = {
     # "Week 5_s123_attempt_2025-03-03-11-01-00_week5.ipynb"; a receipt ends at the date
     "Blackboard": r"(?P<student>[^/]+)_attempt_(?P<when>[\d-]{19})"
     r"(?:_(?P<own>.+)|(?P<added>\.txt))",
-    # "101768-164537 - Anna Lee - Jan 25, 2025 204 PM/week5.ipynb"
-    "Brightspace": r"(?P<student>\d+-\d+ - [^/]+) - (?P<when>[^/]+)/(?P<own>.+)",
+    # "101768-164537 - Anna Lee - Jan 25, 2025 204 PM/week5.ipynb", or with " - " for the "/"
+    "Brightspace": r"(?P<student>\d+-\d+ - [^/]+?) - (?P<when>[^/-]*\b\d{4}\b[^/-]*?)(?:/| - )"
+    r"(?P<own>.+)",
     # "submission_12345/week5.ipynb", beside submission_metadata.yml
     "Gradescope": r"(?P<student>submission_\d+)/(?P<own>.+)",
     # "Lee, Anna(s123)/Submission attachment(s)/week5.ipynb"
-    "Sakai": r"(?P<student>[^/]+\([^/()]+\))[/_](?:Submission attachment\(s\)[/_](?P<own>.+)"
+    "Sakai": r"(?P<student>[^/]*[^/ ]\([^/()]+\))[/_](?:Submission attachment\(s\)[/_](?P<own>.+)"
     r"|(?P<added>timestamp\.txt|comments\.txt|[^/]*Text\.html|Feedback Attachment\(s\)/.+))",
     # "submitted/s123/week5/week5.ipynb"
     "nbgrader": r"submitted/(?P<student>[^/]+)/[^/]+/(?P<own>.+)",
@@ -80,14 +82,19 @@ class Submission(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file that was found, in a folder or in a zip."""
+    """A file that was found, in a folder or in a zip, and what its name says."""
 
     parts: tuple  # its path, below what the tutor named
-    size: int = 0
     place: Path = None
     member: tuple = ()  # the open zip, and what stands there for it
+    size: int = 0
     fault: Verdict = None
     named: bool = False  # by the tutor, so it is read whatever it is called
+    own: tuple = ()  # its path, as the student named it
+    platform: str = ""
+    when: str = ""
+    number: str = ""
+    added: str = ""
 
     @property
     def path(self):
@@ -100,32 +107,16 @@ class File(NamedTuple):
         return self.path.lower().endswith(endings)
 
 
-class Piece(NamedTuple):
-    """A file and whose it is."""
-
-    file: File
-    own: tuple  # its path, as the student named it
-    platform: str = ""
-    when: str = ""
-    number: str = ""
-    added: str = ""
-
-
 def no_verdict(label, text):
     return Verdict("no verdict", label, text)
 
 
 NO_NOTEBOOK = no_verdict("not a notebook", "expected a notebook or a .py file.")
 ONLY_TEXT = no_verdict("not a notebook", "expected a notebook or a .py file, but got a text only.")
-LINK = no_verdict("not readable", "it is a link to another file, and links are not followed.")
+LINK = no_verdict("not readable", "it is a link, which is not followed, or nothing to be read.")
 ENCRYPTED = no_verdict("not readable", "the zip asks for a password.")
 DEEP = no_verdict("not readable", f"there are more than {DEEPEST} folders in each other.")
-
-
-def too_large(files, size):
-    text = f"expected at most {FILES} files and {BYTES >> 20} MB, "
-    text += f"but got {size / 2**20:.0f} MB or more, in {files} or more files."
-    return no_verdict("too large", text)
+LARGE = no_verdict("too large", f"expected at most {FILES} files and {BYTES >> 20} MB.")
 
 
 def not_readable(error):
@@ -144,42 +135,23 @@ def find(paths, scratch, pattern=None):
     listings = listed(paths)
     for prefix, files in listings:
         owned, rest = sorted_out(files, pattern)
-        names = shown(owned, gradescope_names(files))
-        for key, pieces in owned.items():
-            student = names[key]
-            if len(listings) > 1 and not pieces[0].platform:
+        for student, files_of_one in shown(owned, gradescope_names(files)):
+            if len(listings) > 1 and not files_of_one[0].platform:
                 student = f"{prefix}/{student}"
-            students.append(gathered(student, pieces, room))
+            students.append(gathered(student, files_of_one, room))
         left += [file.path for file in rest]
-    students.sort(key=lambda submission: submission.student)
-    return [one._replace(student=name) for one, name in distinct(students)], sorted(left)
+    return sorted(students, key=lambda submission: submission.student), sorted(left)
 
 
 def check(pattern):
     """Refuse a pattern of the tutor's that cannot say who is who."""
-    if pattern is None:
-        return
     try:
-        expression = re.compile(pattern)
+        groups = re.compile(pattern or "(?P<student>)").groupindex
     except re.error as error:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-    if "student" not in expression.groupindex:
-        raise ValueError(
-            f"{pattern!r}: expected a regular expression with a group for the student, such as "
-            "'(?P<student>s[0-9]+)_', but it has none"
-        )
-
-
-def distinct(students):
-    """Yield each submission with a name that no other has, on any system's disk."""
-    taken = set()
-    for submission in students:
-        name, number = submission.student, 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{submission.student} ({number})"
-        taken.add(name.lower())
-        yield submission, name
+    if "student" not in groups:
+        text = "expected a regular expression with a group, such as '(?P<student>s[0-9]+)_'"
+        raise ValueError(f"{pattern!r}: {text}")
 
 
 # ---- From paths to files
@@ -187,23 +159,22 @@ def distinct(students):
 
 def listed(paths):
     """Return the files below each path; files in one folder, named one by one, go together."""
-    listings, singles = [], defaultdict(list)
+    listings = defaultdict(list)
     for path in map(Path, paths):
+        whole = path.resolve()
         if path.is_dir():
-            listings.append((path.resolve().name, opened(in_folder(path))))
+            listings[whole] += in_folder(path)
         elif path.name.lower().endswith(".zip"):
-            file = File((path.name,), path.stat().st_size, path)
-            listings.append((path.name, opened([file])))
+            listings[whole].append(File((path.name,), path, size=path.stat().st_size))
         else:
-            file = File(name_parts(path.name), path.stat().st_size, path, named=True)
-            singles[path.parent].append(file)
-    return listings + [(folder.resolve().name, files) for folder, files in singles.items()]
+            file = File(name_parts(path.name), path, size=path.stat().st_size, named=True)
+            listings[whole.parent].append(file)
+    return [(place.name, opened(files)) for place, files in listings.items()]
 
 
 def opened(files):
     """Return the files; if there is only a zip, it is the export, and the files in it count."""
-    files = list(files)
-    if len(files) > 1 or not files or files[0].fault or not files[0].ends(".zip"):
+    if len(files) != 1 or files[0].fault or not files[0].ends(".zip"):
         return files
     try:
         return list(in_zip(zipfile.ZipFile(files[0].place))) or files
@@ -213,36 +184,27 @@ def opened(files):
 
 def in_folder(folder):
     """Yield the files below a folder; links are not followed, nor is what is too deep."""
-    todo = [(folder, ())]
-    for here, parts in todo:  # which grows
-        try:
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        except OSError as error:
-            yield File((*parts, here.name), place=here, fault=not_readable(error))
+    faults = []
+    for here, inner, names in os.walk(folder, onerror=faults.append):
+        parts = name_parts(os.path.relpath(here, folder))
+        if len(parts) > DEEPEST:
+            inner.clear()
+            yield File(parts, fault=DEEP)
             continue
-        for entry in entries:
-            below = (*parts, *name_parts(entry.name))
+        inner[:] = sorted(name for name in inner if not is_left_out([name]))
+        links = [name for name in inner if os.path.islink(os.path.join(here, name))]
+        for name in sorted(names + links):
+            below, place = (*parts, *name_parts(name)), Path(here, name)
             if below == parts or is_left_out(below):
                 continue
-            if not entry.is_dir(follow_symlinks=False):
-                yield from in_entry(entry, below)
-            elif len(below) > DEEPEST:
-                yield File(below, place=Path(entry), fault=DEEP)
+            if name in links or place.is_symlink() or not os.path.isfile(place):
+                yield File(below, place, fault=LINK)
             else:
-                todo.append((Path(entry), below))
-
-
-def in_entry(entry, parts):
-    file = File(parts, place=Path(entry))
-    if entry.is_symlink():
-        if file.ends(*NOTEBOOKS):
-            yield file._replace(fault=LINK)
-        return
-    try:
-        if entry.is_file():  # and no pipe
-            yield file._replace(size=entry.stat().st_size)
-    except OSError as error:
-        yield file._replace(fault=not_readable(error))
+                yield File(below, place, size=place.stat().st_size)
+    for error in faults:
+        place = Path(error.filename)
+        parts = (*name_parts(os.path.relpath(place, folder)), place.name)  # as if it lay inside
+        yield File(parts, fault=not_readable(error))
 
 
 def in_zip(archive):
@@ -258,7 +220,7 @@ def in_zip(archive):
             fault = ENCRYPTED
         elif len(parts) > DEEPEST:
             parts, fault = parts[:DEEPEST], DEEP
-        yield File(parts, member.file_size, member=(archive, member), fault=fault)
+        yield File(parts, member=(archive, member), size=member.file_size, fault=fault)
 
 
 def name_parts(name):
@@ -282,85 +244,81 @@ def is_left_out(parts):
 
 
 def sorted_out(files, pattern):
-    """Return the pieces of each student, by the path or the beginning of it that is theirs."""
+    """Return the files of each student, by the platform and the path that is theirs, and others."""
     owned, unnamed = defaultdict(list), []
     for file in files:
-        key, piece = by_pattern(file, pattern) if pattern else by_platform(file)
-        if piece:
-            owned[key].append(piece)
-        else:
-            unnamed.append(file)
-    for key in [key for key, pieces in owned.items() if not is_one_student(pieces)]:
-        unnamed += [piece.file for piece in owned.pop(key)]
-    left = unnamed
-    if not pattern:
-        plain, left = by_folder(unnamed)
-        for key, pieces in plain.items():
-            is_other = any(not piece.added for piece in owned[key])
-            owned[f"{key}/" if is_other else key] += pieces
-    return owned, left
-
-
-def is_one_student(pieces):
-    """Whether no number comes twice, as in "week5_2025_03_anna.py" and "week5_2025_03_bo.py"."""
-    numbers = [piece.number for piece in pieces if piece.number]
-    return len(numbers) == len(set(numbers))
+        key, file = by_pattern(file, pattern) if pattern else by_platform(file)
+        (owned[key] if key else unnamed).append(file)
+    for key in list(owned):
+        numbers = [file.number for file in owned[key] if file.number]
+        if len(numbers) > len(set(numbers)):  # "week5_2025_03_anna.py" and "week5_2025_03_bo.py"
+            unnamed += owned.pop(key)
+    if pattern:
+        return owned, unnamed
+    plain, left = by_folder(unnamed)
+    return owned | {("", name): own for name, own in plain.items()}, left
 
 
 def by_pattern(file, pattern):
-    """Return whose a file is by the tutor's pattern, and the piece.
+    """Return whose a file is by the tutor's pattern, and the file with the student's name for it.
 
-    Without a group ``own`` the student's name for it is what follows, if that is a name.
+    Without a group ``own`` that is what follows, if it is a name.
     """
     match = re.search(pattern, file.path)
     if not match or not match["student"]:
-        return None, None
+        return None, file
     follows = file.path[match.end() :].lstrip("/_- ")
     own = name_parts(match.groupdict().get("own") or follows)
     if not own or own[0].startswith("."):
         own = file.parts[-1:]
-    return match["student"], Piece(file, own, "your own")
+    return ("your own", match["student"]), file._replace(own=own, platform="your own")
 
 
 def by_platform(file):
-    """Return whose a file is by its name, and the piece; the match that is furthest out counts."""
-    found = {}
+    """Return whose a file is by its name, and what that says; the match furthest out counts."""
+    best = None
     for platform, expression in EXPRESSIONS.items():
         match = expression.fullmatch(file.path)
-        if match:
-            found[platform] = match
-    if not found:
-        return None, None
-    platform = min(found, key=lambda platform: len(found[platform]["folder"]))
-    groups = found[platform].groupdict(default="")
-    own = name_parts(groups.get("own", "")) or file.parts[-1:]
-    more = {name: groups.get(name, "") for name in ("when", "number", "added")}
-    return groups["folder"] + groups["student"], Piece(file, own, platform, **more)
+        if match and (not best or len(match["folder"]) < len(best["folder"])):
+            best, file = match, file._replace(platform=platform)
+    if not best:
+        return None, file
+    groups = best.groupdict(default="")
+    student = groups.pop("folder") + groups.pop("student")
+    own = name_parts(groups.pop("own", "")) or file.parts[-1:]
+    return (file.platform, student), file._replace(own=own, **groups)
 
 
 def by_folder(files):
-    """Return the pieces of each student where names say nothing, and the files that are nobody's.
+    """Return the files of each student where names say nothing, and those that are nobody's.
 
     Single folders in each other, such as "export/week5", are gone through first.
     """
-    depth = 0
-    while files and all(len(file.parts) > depth + 1 for file in files):
-        if len({file.parts[depth] for file in files}) > 1:
-            break
-        depth += 1
-    here = [file for file in files if len(file.parts) == depth + 1]
+    if not files:
+        return {}, []
+    common = os.path.commonpath(["/".join(file.parts[:-1]) for file in files])
+    depth = len(Path(common).parts)
+    here, inner = at_depth(files, depth)
     owned, left = by_file(here)
-    inner = folders(files, depth)
-    answers = [name for name, pieces in owned.items() if is_answer(pieces[0].file)]
+    answers = [name for name, own in owned.items() if is_answer(own[0])]
     if len(answers) == 1 and not busy(inner):  # then the folders are that student's
-        for folder in inner.values():
-            owned[answers[0]] += [one_piece(file, depth) for file in folder]
+        owned[answers[0]] += sum(inner.values(), [])
         inner = {}
     if depth and len(owned) == 1 and not inner:
-        return {files[0].parts[depth - 1]: owned.popitem()[1]}, left
+        owned = {files[0].parts[depth - 1]: owned.popitem()[1]}
+    owned = {name: lie_at(depth, own) for name, own in owned.items()}
     for folder in inner.values():
         owned.update(in_student_folders(folder, depth + 1, depth))
     return owned, left
+
+
+def at_depth(files, depth):
+    """Return the files that lie so many folders deep, and those in each folder there."""
+    here, inner = [], defaultdict(list)
+    for file in files:
+        place = here if len(file.parts) == depth + 1 else inner[file.parts[depth]]
+        place.append(file)
+    return here, inner
 
 
 def busy(inner):
@@ -368,30 +326,20 @@ def busy(inner):
     return [folder for folder in inner.values() if any(map(is_answer, folder))]
 
 
-def folders(files, depth):
-    found = defaultdict(list)
-    for file in files:
-        if len(file.parts) > depth + 1:
-            found[file.parts[depth]].append(file)
-    return found
+def lie_at(depth, files):
+    """Return the files of a student whose folder is so deep."""
+    return [file._replace(own=file.parts[depth:], platform="", added="", when="") for file in files]
 
 
 def in_student_folders(files, depth, top):
     """Return the students of a folder: one, unless it has only folders, several with notebooks."""
-    inner = folders(files, depth)
-    only_folders = sum(map(len, inner.values())) == len(files)
-    if not only_folders or len(busy(inner)) < 2:
-        key = "/".join(files[0].parts[top:depth])
-        return {key: [one_piece(file, depth) for file in files]}
+    here, inner = at_depth(files, depth)
+    if here or len(busy(inner)) < 2:
+        return {"/".join(files[0].parts[top:depth]): lie_at(depth, files)}
     owned = {}
     for folder in inner.values():
         owned.update(in_student_folders(folder, depth + 1, top))
     return owned
-
-
-def one_piece(file, depth=-1):
-    """Return a file of a student whose folder is so deep, or who has no folder."""
-    return Piece(file, file.parts[depth:])
 
 
 def by_file(files):
@@ -403,32 +351,27 @@ def by_file(files):
     modules = [file for file in files if file.ends(".py")]
     named = named_in(answers, modules)
     notebooks = [file for file in answers if file not in modules]
-    if len(notebooks) == 1 and len(answers) == 2 and named.intersection(answers):
-        answers = notebooks  # which run the other one
-    owned = {file.parts[-1]: [one_piece(file)] for file in answers}
+    if len(notebooks) == 1 and named.issuperset(set(answers) - set(notebooks)):
+        answers = notebooks  # which run the others
+    owned = {file.parts[-1]: [file] for file in answers}
     stems = {stem(file) for file in answers}
     left = []
-    for file in files:
-        if file in answers:
-            continue
-        if is_document(file) and stem(file) not in stems:
-            owned[file.parts[-1]] = [one_piece(file)]
-        elif len(answers) != 1 and file in modules and file not in named:
-            owned[file.parts[-1]] = [one_piece(file)]  # perhaps by a student who got no further
-        elif len(answers) == 1:
-            owned[answers[0].parts[-1]].append(one_piece(file))
+    for file in [file for file in files if file not in answers]:
+        # a module that nobody names may be by a student who got no further
+        is_row = file in modules and file not in named and len(answers) != 1
+        if is_row or (is_document(file) and stem(file) not in stems):
+            owned[file.parts[-1]] = [file]
         else:
-            left.append(file)
+            (owned[answers[0].parts[-1]] if len(answers) == 1 else left).append(file)
     return owned, left
 
 
 def named_in(answers, modules):
     """Return the modules that an answer names, as "from helpers import *" does."""
-    words = {file: re.compile(rb"\b%s\b" % re.escape(stem(file).encode())) for file in modules}
     named = set()
     for answer in answers if modules else ():
-        text = beginning(answer)
-        named.update(x for x in modules if x is not answer and words[x].search(text))
+        words = set(re.findall(rb"\w+", beginning(answer)))
+        named |= {x for x in modules if x is not answer and stem(x).encode() in words}
     return named
 
 
@@ -438,14 +381,14 @@ def stem(file):
 
 def is_answer(file):
     """Whether a file, among others of nobody knows whom, is what somebody handed in."""
-    if file.named or file.fault or file.ends(*NOTEBOOKS, ".zip"):
+    if file.named or file.fault not in (None, LINK) or file.ends(*NOTEBOOKS, ".zip"):
         return True
     return file.ends(".py", ".txt") and bool(ANSWER.search(beginning(file)))
 
 
 def is_document(file):
     """Whether a file may be all that somebody handed in: a page, a text in UTF-16, an archive."""
-    if file.parts[-1] in ADDED:
+    if file.fault or file.parts[-1] in ADDED:
         return False
     in_utf16 = file.ends(".py") and b"\0" in beginning(file)
     return in_utf16 or not file.ends(*NO_ANSWERS)
@@ -453,14 +396,13 @@ def is_document(file):
 
 def beginning(file):
     """Return what is read of a file to find out what it is."""
+    if file.fault:  # a pipe would never end
+        return b""
     try:
         with file.open() as stream:
             return stream.read(BYTES)
     except Exception:  # of a broken zip, or of the system
         return b""
-
-
-# ---- From a student's files to a submission
 
 
 def gradescope_names(files):
@@ -475,169 +417,134 @@ def gradescope_names(files):
 
 
 def shown(owned, names):
-    """Return the name of each student, as the platform has it."""
+    """Return the students' names, as the platform has them, with their files."""
     short = {}
-    for key, pieces in owned.items():
-        if pieces[0].platform == "Blackboard":  # whose names begin with the assignment's
-            short[key] = key.rpartition("_")[2]
-        else:
-            short[key] = key.rpartition("/")[2] if pieces[0].platform else key
-        if names.get(short[key]):
-            short[key] += f" {names[short[key]]}"
+    for platform, key in owned:
+        name = key.rpartition("/")[2] if platform else key
+        if platform == "Blackboard":  # whose names begin with the assignment's
+            name = name.rpartition("_")[2]
+        short[platform, key] = f"{name} {names.get(name, '')}".rstrip()
     count = Counter(short.values())
-    return {key: name if count[name] == 1 else key for key, name in short.items()}
+    for (platform, key), name in short.items():
+        yield name if count[name] == 1 else key, owned[platform, key]
 
 
-def gathered(student, pieces, room):
+# ---- From a student's files to a submission
+
+
+def gathered(student, files, room):
     """Return the submission of a student; whatever goes wrong is the fault of this one."""
     try:
-        files, faults = collected(pieces, room)
+        return Submission(student, collected(files, room))
+    except Settled as settled:
+        return Submission(student, {}, settled.args[0])
     except Exception as error:  # of a broken zip, or of the system, as where the disk is full
         return Submission(student, {}, not_readable(error))
-    if isinstance(files, Verdict):
-        return Submission(student, {}, files)
-    if any(is_code(name) for name in files):
-        return Submission(student, files)
-    if all(piece.added for piece in pieces):
-        faults = [ONLY_TEXT]
-    return Submission(student, {}, [*faults, NO_NOTEBOOK][0])
+
+
+def collected(files, room):
+    """Return a student's files by the names that they should have, or raise Settled."""
+    kept, reason = [], NO_NOTEBOOK
+    if all(file.added for file in files):
+        reason = ONLY_TEXT
+    for file in unpacked(files, room):
+        if file.fault is LINK:
+            reason = LINK
+        elif file.fault:
+            raise Settled(file.fault)
+        elif file.named or (file.ends(*WANTED) and not file.added):
+            kept.append(file)
+        if len(kept) > FILES or sum(file.size for file in kept) > BYTES:
+            raise Settled(LARGE)
+    found = laid_out(latest(kept), room)
+    if not any(map(is_code, found)):
+        raise Settled(reason)
+    return found
 
 
 def is_code(name):
     return name.lower().endswith((*NOTEBOOKS, ".py"))
 
 
-def collected(pieces, room):
-    """Return the files of a student, or a verdict where there are too many, and single faults."""
-    kept, faults, size = [], [], 0
-    for piece in unpacked(pieces, room):
-        file = piece.file
-        if file.fault:
-            if file.fault is DEEP or not file.ends(*WANTED):
-                return file.fault, []
-            faults.append(file.fault)
-        elif file.named or (file.ends(*WANTED) and not piece.added):
-            kept.append(piece)
-            size += file.size
-        if len(kept) > FILES or size > BYTES:
-            return too_large(len(kept), size), []
-    return laid_out(latest(kept), room), faults
-
-
-def unpacked(pieces, room):
-    """Yield the pieces, and in the place of a zip what is in it."""
-    todo = [(piece, 0) for piece in pieces]
-    for piece, depth in todo:  # which grows
-        file = piece.file
+def unpacked(files, room):
+    """Yield the files, and in the place of a zip what is in it."""
+    todo = [(file, 0) for file in files]
+    for file, depth in todo:  # which grows
         if file.fault or not file.ends(".zip") or depth == ZIPS_IN_ZIPS:
-            yield piece
-            continue
-        try:
-            archive = zipfile.ZipFile(checked(on_disk(file, room, PACKED)))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            yield piece._replace(file=file._replace(fault=not_readable(error)))
-            continue
-        for inner in in_zip(archive):
-            todo.append((piece._replace(file=inner, own=inner.parts), depth + 1))
+            yield file
+        elif file.size > PACKED:
+            yield file._replace(fault=LARGE)
+        else:
+            for inner in in_zip(opened_zip(on_disk(file, room))):
+                inner = inner._replace(own=inner.parts, platform=file.platform, when=file.when)
+                todo.append((inner, depth + 1))
 
 
-def checked(path):
-    """Return the path of a zip if its table of contents is no burden to read."""
+def opened_zip(path):
+    """Open a zip whose table of contents is no burden to read."""
     with path.open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        stream.seek(-min(stream.tell(), 2**16 + 64), os.SEEK_END)
-        end = stream.read().rpartition(b"PK\5\6")
-    size = int.from_bytes(end[2][8:12], "little")
-    if size > CONTENTS or b"PK\6\7" in end[0][-20:]:  # the mark of still larger tables
+        end = zipfile._EndRecData(stream)  # which is all that ZipFile reads first
+    if end and end[zipfile._ECD_SIZE] > CONTENTS:
         raise zipfile.BadZipFile("there are too many files in the zip")
-    return path
+    return zipfile.ZipFile(path)
 
 
-def on_disk(file, room, most=BYTES):
-    """Return where a file lies; what is in a zip is written to the disk, but not more than that."""
+def on_disk(file, room):
+    """Return where a file lies; what is in a zip is unpacked, never more of it than it says."""
     if not file.member:
         return file.place
     place = room / str(next(NUMBERS))
     with file.open() as stream, place.open("wb") as copy:
-        shutil.copyfileobj(Limited(stream, most), copy, 2**20)
+        shutil.copyfileobj(stream, copy)
     return place
 
 
-class Limited:
-    """A stream that ends in an error after so many bytes, whatever the zip says of its length."""
-
-    def __init__(self, stream, most):
-        self.stream, self.most = stream, most
-
-    def read(self, size):
-        data = self.stream.read(size)
-        self.most -= len(data)
-        if self.most < 0:
-            raise ValueError("a file in the zip is too large")
-        return data
-
-
-def latest(pieces):
+def latest(files):
     """Of several attempts, leave out the notebooks before the last that has one."""
-    attempts = [attempt(piece) for piece in pieces if is_code(piece.own[-1]) and piece.when]
-    pieces = sorted(pieces, key=attempt)
-    if not attempts:
-        return pieces
-    return [x for x in pieces if not is_code(x.own[-1]) or attempt(x) == max(attempts)]
+    last = max([attempt(file) for file in files if is_code(file.own[-1])], default="")
+    files = sorted(files, key=attempt)
+    return [file for file in files if not is_code(file.own[-1]) or attempt(file) == last]
 
 
-def attempt(piece):
+def attempt(file):
     """Return a date to sort by; Brightspace writes "Jan 25, 2025 204 PM"."""
-    day, _, time = piece.when.rpartition(", ")
-    digits = re.fullmatch(r"(\d{4}) (\d{3,4}) ([AP]M)", time)
-    if not digits:
-        return piece.when
-    year, hour, half = digits.groups()
-    try:
-        date = datetime.strptime(f"{day} {year} {hour:0>4} {half}", "%b %d %Y %I%M %p")
-    except ValueError:  # in another language
-        return piece.when
-    return date.isoformat()
+    with contextlib.suppress(ValueError):  # in another language
+        when = re.sub(r"\b(?=\d{3} [AP]M)", "0", file.when)
+        return datetime.strptime(when, "%b %d, %Y %I%M %p").isoformat()
+    return file.when
 
 
-def laid_out(pieces, room):
-    """Return the files by the names that they should have beside the answer."""
-    home = home_of(pieces)
-    files = {}
-    for piece in pieces:
-        own = piece.own
-        if own[: len(home)] == home:
-            own = own[len(home) :]
-        files["/".join(own) + missing_ending(piece)] = piece
-    for name, piece in list(files.items()):
-        plain = without_number(name)
-        if piece.platform.startswith("Canvas") and plain not in files:
-            files[plain] = files.pop(name)
-    places = {Path(name) for name in files}
-    return {
-        name: on_disk(piece.file, room)
-        for name, piece in files.items()
-        if not places.intersection(Path(name).parents)  # a file by the name of a folder
-    }
+def laid_out(files, room):
+    """Return where files lie, by the names that they should have beside the answer."""
+    code = [file for file in files if is_code(file.own[-1])]
+    code.sort(key=lambda file: (not file.ends(*NOTEBOOKS), len(file.own)))
+    home = code[0].own[:-1] if code else ()  # the folder of the notebook that is furthest out
+    names = {}
+    for file in files:
+        own = file.own[len(home) :] if file.own[: len(home)] == home else file.own
+        names["/".join(own) + missing_ending(file)] = file
+    for name, file in list(names.items()):
+        plain = without_additions(name, file.platform)
+        if plain not in names:
+            names[plain] = names.pop(name)
+    return {name: on_disk(file, room) for name, file in names.items()}
 
 
-def home_of(pieces):
-    """Return the folder of the notebook, or else of the module, that is furthest out."""
-    folders = [piece.own[:-1] for piece in pieces if piece.file.ends(*NOTEBOOKS)]
-    if not folders:
-        folders = [piece.own[:-1] for piece in pieces if is_code(piece.own[-1])]
-    return min(folders, key=len, default=())
-
-
-def missing_ending(piece):
+def missing_ending(file):
     """Return the ending that says what a file is, where its name does not."""
-    if is_code(piece.own[-1]):
+    if is_code(file.own[-1]):
         return ""
-    if piece.file.ends(".txt") and ANSWER.search(beginning(piece.file)):
+    if file.ends(".txt") and ANSWER.search(beginning(file)):
         return ".py"  # as nbconvert exports a notebook that does not say its language
-    return ".ipynb" if piece.file.named else ""
+    return ".ipynb" if file.named else ""
 
 
-def without_number(name):
-    """Return a name without what Canvas adds to one that it has seen: "helpers-1.py"."""
-    return re.sub(r"-\d+(?=(\.\w+)+\Z)", "", name)
+def without_additions(name, platform):
+    """Return a name without what a platform adds to it.
+
+    Canvas writes "helpers-1.py" if it has seen that name, ILIAS "Late Submission - helpers.py", in
+    its language; no module has such a name, as it could not be imported.
+    """
+    if platform.startswith("Canvas"):
+        name = re.sub(r"-\d+(?=(\.\w+)+\Z)", "", name)
+    return re.sub(r"(\A|(?<=/))[^/]+ - (?=\w+\.py\Z)", "", name)

@@ -180,7 +180,7 @@ def test_a_wrong_option_is_answered(capsys, tmp_path):
         (path, "--time-limit=0"): "invalid seconds value: '0'",
         (path, "--time-limit=inf"): "invalid seconds value: 'inf'",
         (path, "--student=("): "is no regular expression",
-        (path, "--student=x"): "a group for the student",
+        (path, "--student=x"): "(?P<student>",
         (tmp_path / "no",): "a folder or a zip; there is none",
         (): "the following arguments are required: PATH",
     }.items():

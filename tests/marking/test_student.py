@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import judge
 import numpy as np
@@ -110,6 +111,10 @@ FOUND = {
         "import numpy as np",
         RIGHT.replace("(R, P, Q,", "(R: np.ndarray, P, Q,").replace("0.02):", "0.02) -> tuple:"),
     ],
+    "annotated with what is not installed here": [
+        "from missing import Float",
+        RIGHT.replace("(R,", "(R: Float['N M'],"),
+    ],
     "a star import": ["from numpy import *", RIGHT.replace("P @ Q\n", "dot(P, Q)\n")],
     "an assignment that raises is left aside": ["R = faces.data", "K = len(R)", RIGHT],
     "nothing is run that is not needed": ["P = exit()", "beta = 1 / 0", RIGHT, "Q = exit()"],
@@ -177,10 +182,10 @@ class Told:
 def serving(cells):
     """Return a server that has read these cells: sources, or pairs with whether that is code."""
     server = student.Server()
+    server.cells = []
     for place, cell in enumerate(cells, 1):
         source, is_code = (cell, True) if isinstance(cell, str) else cell
         server.cells.append(student.Cell("week5.ipynb", place, source, is_code))
-    server.code = [number for number, cell in enumerate(server.cells) if cell.is_code]
     return server
 
 
@@ -216,10 +221,6 @@ NOT_JUDGED = {
     "not indented": ([UNINDENTED], "wrong", "IndentationError, line 5 of the cell"),
     "half done": ([HALF_DONE], "wrong", "one factor never changes"),
     "a module that is missing": ([f"from missing import {MF}"], "no verdict", "needs missing"),
-    "a missing module in an annotation": (
-        ["from missing import Float", RIGHT.replace("(R,", "(R: Float['N M'],")],
-        *("no verdict", "needs missing"),
-    ),
     "what a missing module makes": (
         [
             "import missing",
@@ -241,9 +242,9 @@ def test_without_an_answer_to_run_the_row_says_why(cells, kind, label):
 def test_nothing_of_the_first_exercise_is_left_in_the_second():
     server = serving(["half = 1 / 2", RIGHT])
     first = server.reply("define", {"name": MF})
-    assert first.keys() == {"notes", "source", "cpu"} and not first["notes"]
+    assert first.keys() == {"notes", "source"} and not first["notes"]
     assert first["source"] == [(1, 1, 7)]
-    assert server.reply("define", {"name": MU}).keys() == {"verdict", "cpu"}
+    assert server.reply("define", {"name": MU}).keys() == {"verdict"}
 
 
 def test_the_line_is_the_cell_s_whatever_stands_above():
@@ -340,7 +341,7 @@ def test_the_sheet_s_imports_stand_in_for_those_of_a_student_who_has_none():
 def without_tqdm(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [student.ProgressBars(), *sys.meta_path])
+    student.lend_tqdm()
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
         del sys.modules[name]
@@ -463,15 +464,16 @@ def test_a_cell_that_the_answer_does_not_need_is_left_aside(cell):
     ids=range(10),
 )
 def test_reading_takes_a_time_like_the_length(cell):
-    began = student.processor_time()
+    began = time.process_time()
     student.Reading([student.Cell("week5.py", 1, cell + "\n" + RIGHT)], MF)
-    assert student.processor_time() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_magics_leave_the_lines_where_they_are():
     cell = "\n\n%matplotlib inline\n!pip install \\\n  x\nfiles = !ls\nnp.dot?\nlast = 1\n"
-    lines = student.readable(cell).split("\n")
-    assert lines[7] == "last = 1" and "pip install" in lines[3] and lines[4] == ""
+    source = student.readable(cell)
+    lines = source.split("\n")
+    assert lines[7] == "last = 1" and "pip install" in source
     assert student.readable("\n%%time\nx = 1 +\n").split("\n")[2] == "x = 1 +"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import feedback
 import pytest
 import submissions
 
@@ -46,8 +47,8 @@ def found(tmp_path, *paths, pattern=None):
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     students, left = submissions.find(paths, scratch, pattern)
-    rows = {x.student: x.fault.label if x.fault else sorted(x.files) for x in students}
-    assert len(rows) == len(students)
+    names = feedback.distinct(submission.student for submission in students)
+    rows = {y: x.fault.label if x.fault else sorted(x.files) for x, y in zip(students, names)}
     for submission in students:
         assert all(path.is_file() for path in submission.files.values())
     return rows, left
@@ -172,6 +173,14 @@ LAYOUTS = {
         },
         {"101-204 - Anna Lee": BOTH, "101-205 - Bo Chan": ["second.ipynb"]},
     ),
+    "Brightspace, without folders": (
+        {
+            "101-204 - Anna Lee - Jan 25, 2025 204 PM - week5.ipynb": notebook(USES_HELPERS),
+            "101-204 - Anna Lee - Jan 25, 2025 204 PM - helpers.py": ANSWER,
+            "101-205 - Bo - Chan - Jan 9, 2025 1159 PM - week5.ipynb": NOTEBOOK,
+        },
+        {"101-204 - Anna Lee": BOTH, "101-205 - Bo - Chan": ["week5.ipynb"]},
+    ),
     "Gradescope": (
         {
             "assignment_1_export/submission_metadata.yml": METADATA,
@@ -202,7 +211,7 @@ LAYOUTS = {
             "status.csv": "update;usr_id\n",
             "README.md": "How to",
             "Lee_Anna_s1_456/week5.ipynb": notebook(USES_HELPERS),
-            "Lee_Anna_s1_456/helpers.py": ANSWER,
+            "Lee_Anna_s1_456/Late Submission - helpers.py": ANSWER,
             "Chan_Bo_s2_457/week5.ipynb": NOTEBOOK,
         },
         {"Lee_Anna_s1_456": BOTH, "Chan_Bo_s2_457": ["week5.ipynb"]},
@@ -452,7 +461,6 @@ def test_no_zip_does_harm(tmp_path):
         "many.zip": zipped({f"{number}.py": ANSWER for number in range(600)}),
         "crowd.zip": crowd,
         "deep.zip": zipped({"a/" * 1200 + "x.ipynb": NOTEBOOK, "week5.ipynb": NOTEBOOK}),
-        "clash.zip": zipped({"a.py": ANSWER, "a.py/b.py": ANSWER}),
         "right.zip": zipped({"week5.ipynb": NOTEBOOK}),
         "text.zip": "no zip",
         "up.zip": zipped({"../../../week5.ipynb": NOTEBOOK, "..\\..\\helpers.py": ANSWER}),
@@ -473,7 +481,6 @@ def test_no_zip_does_harm(tmp_path):
         "many.zip": "too large",
         "crowd.zip": "not readable",
         "deep.zip": "not readable",
-        "clash.zip": ["a.py"],
         "right.zip": ["week5.ipynb"],
         "text.zip": "not readable",
         "up.zip": BOTH,
@@ -489,8 +496,12 @@ def test_nor_does_what_an_unpacked_export_may_hold(tmp_path):
     (folder / "link" / "week5.ipynb").symlink_to(folder / "bo" / "week5.ipynb")
     (folder / "bo" / "again").symlink_to(folder)
     (folder / "flat.ipynb").symlink_to("/etc/passwd")
+    (folder / "links").mkdir()
+    (folder / "links" / "data").symlink_to(folder / "bo")
+    (folder / "pipes").mkdir()
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "bo" / "pipe.py")
+        os.mkfifo(folder / "pipes" / "week5.ipynb")
     deepened(folder / "deep")
     (folder / "di" / "closed").mkdir()
     (folder / "di" / "closed").chmod(0)
@@ -501,6 +512,7 @@ def test_nor_does_what_an_unpacked_export_may_hold(tmp_path):
         subprocess.run(["rm", "-rf", folder / "deep"])  # pytest cannot delete it
     di = rows.pop("di")
     assert di == (["week5.ipynb"] if os.geteuid() == 0 else "not readable")
+    assert rows.pop("pipes", "not readable") == rows.pop("links") == "not readable"
     assert rows == {
         "bo": ["week5.ipynb"],
         "deep": "not readable",
@@ -523,7 +535,7 @@ def deepened(folder, depth=1200):
 def test_a_folder_that_cannot_be_read_is_one_student_s(tmp_path, monkeypatch):
     def scandir(folder):
         if Path(folder).name == "anna":
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(folder))
         return os_scandir(folder)
 
     os_scandir = os.scandir
@@ -572,10 +584,10 @@ def test_a_file_without_a_name_is_left_out(tmp_path):
 def test_a_folder_by_the_name_of_another_student_is_a_student_of_its_own(tmp_path):
     files = {"lee_12_678_week5.ipynb": NOTEBOOK, "lee_12/a.ipynb": NOTEBOOK, **OTHER}
     rows, _ = found(tmp_path, written(tmp_path / "in", files))
-    assert rows == {"lee_12": ["week5.ipynb"], "lee_12/": ["a.ipynb"], **ROW_OF_OTHER}
+    assert rows == {"lee_12": ["week5.ipynb"], "lee_12 (2)": ["a.ipynb"], **ROW_OF_OTHER}
     files = {"anna (2)/comments.txt": "Hello", "anna (2)/week5.ipynb": NOTEBOOK}
     rows, _ = found(tmp_path, written(tmp_path / "in2", {**files, **OTHER}))
-    assert rows == {"anna (2)": ["week5.ipynb"], **ROW_OF_OTHER}
+    assert rows == {"anna (2)": ["comments.txt", "week5.ipynb"], **ROW_OF_OTHER}
 
 
 def test_a_broken_export_is_a_row_that_says_so(tmp_path):

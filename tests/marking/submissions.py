@@ -164,11 +164,10 @@ def listed(paths):
         whole = path.resolve()
         if path.is_dir():
             listings[whole] += in_folder(path)
-        elif path.name.lower().endswith(".zip"):
-            listings[whole].append(File((path.name,), path, size=path.stat().st_size))
-        else:
-            file = File(name_parts(path.name), path, size=path.stat().st_size, named=True)
-            listings[whole.parent].append(file)
+            continue
+        is_zip = path.name.lower().endswith(".zip")
+        file = File(name_parts(path.name), path, size=path.stat().st_size, named=not is_zip)
+        listings[whole if is_zip else whole.parent].append(file)
     return [(place.name, opened(files)) for place, files in listings.items()]
 
 
@@ -186,21 +185,20 @@ def in_folder(folder):
     """Yield the files below a folder; links are not followed, nor is what is too deep."""
     faults = []
     for here, inner, names in os.walk(folder, onerror=faults.append):
-        parts = name_parts(os.path.relpath(here, folder))
-        if len(parts) > DEEPEST:
+        above = name_parts(os.path.relpath(here, folder))
+        if len(above) > DEEPEST:
             inner.clear()
-            yield File(parts, fault=DEEP)
-            continue
-        inner[:] = sorted(name for name in inner if not is_left_out([name]))
-        links = [name for name in inner if os.path.islink(os.path.join(here, name))]
-        for name in sorted(names + links):
-            below, place = (*parts, *name_parts(name)), Path(here, name)
-            if below == parts or is_left_out(below):
+            yield File(above, fault=DEEP)
+        inner[:] = [name for name in inner if not is_left_out([name])]
+        for place in map(Path(here).joinpath, sorted(inner + names)):
+            parts = (*above, *name_parts(place.name))
+            if parts == above or is_left_out(parts):
                 continue
-            if name in links or place.is_symlink() or not os.path.isfile(place):
-                yield File(below, place, fault=LINK)
-            else:
-                yield File(below, place, size=place.stat().st_size)
+            is_link = place.is_symlink()
+            if os.path.isfile(place) and not is_link:
+                yield File(parts, place, size=place.stat().st_size)
+            elif is_link or not os.path.isdir(place):  # such as a pipe
+                yield File(parts, place, fault=LINK)
     for error in faults:
         place = Path(error.filename)
         parts = (*name_parts(os.path.relpath(place, folder)), place.name)  # as if it lay inside
@@ -387,11 +385,10 @@ def is_answer(file):
 
 
 def is_document(file):
-    """Whether a file may be all that somebody handed in: a page, a text in UTF-16, an archive."""
+    """Whether a file may be all that somebody handed in: a page, a text, an archive."""
     if file.fault or file.parts[-1] in ADDED:
         return False
-    in_utf16 = file.ends(".py") and b"\0" in beginning(file)
-    return in_utf16 or not file.ends(*NO_ANSWERS)
+    return not file.ends(*NO_ANSWERS)
 
 
 def beginning(file):

@@ -114,7 +114,6 @@ def no_verdict(label, text):
 NO_NOTEBOOK = no_verdict("not a notebook", "expected a notebook or a .py file.")
 ONLY_TEXT = no_verdict("not a notebook", "expected a notebook or a .py file, but got a text only.")
 LINK = no_verdict("not readable", "it is a link, which is not followed, or nothing to be read.")
-ENCRYPTED = no_verdict("not readable", "the zip asks for a password.")
 DEEP = no_verdict("not readable", f"there are more than {DEEPEST} folders in each other.")
 LARGE = no_verdict("too large", f"expected at most {FILES} files and {BYTES >> 20} MB.")
 
@@ -214,8 +213,6 @@ def in_zip(archive):
         fault = None
         if stat.S_ISLNK(member.external_attr >> 16):
             fault = LINK
-        elif member.flag_bits & 1:
-            fault = ENCRYPTED
         elif len(parts) > DEEPEST:
             parts, fault = parts[:DEEPEST], DEEP
         yield File(parts, member=(archive, member), size=member.file_size, fault=fault)
@@ -320,19 +317,19 @@ def at_depth(files, depth):
 
 
 def busy(inner):
-    """Return the folders that hold answers."""
-    return [folder for folder in inner.values() if any(map(is_answer, folder))]
+    """Return how many folders hold answers."""
+    return sum(any(map(is_answer, folder)) for folder in inner.values())
 
 
 def lie_at(depth, files):
     """Return the files of a student whose folder is so deep."""
-    return [file._replace(own=file.parts[depth:], platform="", added="", when="") for file in files]
+    return [file._replace(own=file.parts[depth:], platform="") for file in files]
 
 
 def in_student_folders(files, depth, top):
     """Return the students of a folder: one, unless it has only folders, several with notebooks."""
     here, inner = at_depth(files, depth)
-    if here or len(busy(inner)) < 2:
+    if here or busy(inner) < 2:
         return {"/".join(files[0].parts[top:depth]): lie_at(depth, files)}
     owned = {}
     for folder in inner.values():
@@ -368,8 +365,11 @@ def named_in(answers, modules):
     """Return the modules that an answer names, as "from helpers import *" does."""
     named = set()
     for answer in answers if modules else ():
-        words = set(re.findall(rb"\w+", beginning(answer)))
-        named |= {x for x in modules if x is not answer and stem(x).encode() in words}
+        text = beginning(answer)
+        for module in modules:
+            word = rb"\b%s\b" % re.escape(stem(module).encode())
+            if module is not answer and re.search(word, text):
+                named.add(module)
     return named
 
 
@@ -441,7 +441,7 @@ def gathered(student, files, room):
 
 def collected(files, room):
     """Return a student's files by the names that they should have, or raise Settled."""
-    kept, reason = [], NO_NOTEBOOK
+    kept, size, reason = [], 0, NO_NOTEBOOK
     if all(file.added for file in files):
         reason = ONLY_TEXT
     for file in unpacked(files, room):
@@ -451,7 +451,8 @@ def collected(files, room):
             raise Settled(file.fault)
         elif file.named or (file.ends(*WANTED) and not file.added):
             kept.append(file)
-        if len(kept) > FILES or sum(file.size for file in kept) > BYTES:
+            size += file.size
+        if len(kept) > FILES or size > BYTES:
             raise Settled(LARGE)
     found = laid_out(latest(kept), room)
     if not any(map(is_code, found)):

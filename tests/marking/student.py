@@ -492,7 +492,8 @@ def serve(memory):
     server = Server()
     guard(memory, server)
     warnings.simplefilter("ignore")
-    seed_generators()
+    fresh = np.random.default_rng  # one without a seed gives the same numbers at every call
+    np.random.default_rng = lambda seed=None: fresh(0 if seed is None else seed)
     for module in ("judge", "caller", "exercises"):
         del sys.modules[module]  # a student may have modules of these names
     here = sys.path[0]  # where the project's module is
@@ -506,16 +507,6 @@ def serve(memory):
         for pipe in (requests, replies):  # whatever the answer did to them
             os.set_blocking(pipe.fileno(), True)
         write(replies, [number, reply])
-
-
-def seed_generators():
-    """Have a generator without a seed give the same numbers at every call."""
-    fresh = np.random.default_rng
-
-    def default_rng(seed=None):
-        return fresh(0 if seed is None else seed)
-
-    np.random.default_rng = default_rng
 
 
 def write(stream, message):

@@ -101,7 +101,10 @@ class File(NamedTuple):
         return "/".join(self.parts)
 
     def open(self):
-        return self.member[0].open(self.member[1]) if self.member else self.place.open("rb")
+        if self.place:
+            return self.place.open("rb")
+        archive, member = self.member
+        return archive.open(member)
 
     def ends(self, *endings):
         return self.path.lower().endswith(endings)
@@ -243,7 +246,10 @@ def sorted_out(files, pattern):
     owned, unnamed = defaultdict(list), []
     for file in files:
         key, file = by_pattern(file, pattern) if pattern else by_platform(file)
-        (owned[key] if key else unnamed).append(file)
+        if key:
+            owned[key].append(file)
+        else:
+            unnamed.append(file)
     for key in list(owned):
         numbers = [file.number for file in owned[key] if file.number]
         if len(numbers) > len(set(numbers)):  # "week5_2025_03_anna.py" and "week5_2025_03_bo.py"
@@ -311,8 +317,10 @@ def at_depth(files, depth):
     """Return the files that lie so many folders deep, and those in each folder there."""
     here, inner = [], defaultdict(list)
     for file in files:
-        place = here if len(file.parts) == depth + 1 else inner[file.parts[depth]]
-        place.append(file)
+        if len(file.parts) == depth + 1:
+            here.append(file)
+        else:
+            inner[file.parts[depth]].append(file)
     return here, inner
 
 
@@ -356,8 +364,10 @@ def by_file(files):
         is_row = file in modules and file not in named and len(answers) != 1
         if is_row or (is_document(file) and stem(file) not in stems):
             owned[file.parts[-1]] = [file]
+        elif len(answers) == 1:
+            owned[answers[0].parts[-1]].append(file)
         else:
-            (owned[answers[0].parts[-1]] if len(answers) == 1 else left).append(file)
+            left.append(file)
     return owned, left
 
 
@@ -516,11 +526,13 @@ def laid_out(files, room):
     """Return where files lie, by the names that they should have beside the answer."""
     code = [file for file in files if is_code(file.own[-1])]
     code.sort(key=lambda file: (not file.ends(*NOTEBOOKS), len(file.own)))
-    home = code[0].own[:-1] if code else ()  # the folder of the notebook that is furthest out
+    home = ""  # the folder of the notebook that is furthest out
+    if code:
+        home = "".join(f"{folder}/" for folder in code[0].own[:-1])
     names = {}
     for file in files:
-        own = file.own[len(home) :] if file.own[: len(home)] == home else file.own
-        names["/".join(own) + missing_ending(file)] = file
+        name = "/".join(file.own).removeprefix(home)
+        names[name + missing_ending(file)] = file
     for name, file in list(names.items()):
         plain = without_additions(name, file.platform)
         if plain not in names:

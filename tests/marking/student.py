@@ -363,7 +363,7 @@ class Scope(dict):
             found = []
             for node in statements:
                 counts = [x for x in node.binds & needed if node.place <= self.until[x]]
-                if counts and not node.calls:
+                if counts and (name in node.binds or not node.calls):
                     found.append(node)
             more = set().union(*map(self.uses, found)) - needed - self.given
         return found

@@ -65,6 +65,9 @@ FOUND = {
     ],
     "with % at the start of a line": ["x = (4\n% 3)\n" + RIGHT],
     "under if": ["if True:\n" + indented(RIGHT) + "else:\n" + indented(WRONG)],
+    "under if, with a call": [
+        "if True:\n" + indented(RIGHT + f"P, Q = {MF}(R, P, Q, 2)\n"),
+    ],
     "under try": ["try:\n" + indented(RIGHT) + "except ImportError:\n    import missing_module"],
     "a lambda": [RIGHT.replace(MF, "f"), f"{MF} = lambda *a, **k: f(*a, **k)"],
     "a function that others add to": [
@@ -259,23 +262,19 @@ def noted(name, cells):
 
 
 PROSE = "The error falls at every step.\nSo it works, I think (see the figure)."
-BELOW = {
+AROUND = {
     "sentences": RIGHT + "\n" + PROSE,
     "a list": RIGHT + "\n- it falls\n- it works",
     "a word first": RIGHT + "\nDiscussion\n\n" + PROSE,
     "mathematics": RIGHT + "\n$$R \\approx P Q^T$$",
     "a sentence that begins with from": RIGHT + "\nfrom the figure one sees that it works.",
     "between two functions": RIGHT + "\n" + PROSE + "\n\ndef other():\n    return 1",
+    "sentences above": PROSE + "\n" + RIGHT,
+    "a list above": "# Exercise 1\n- my answer:\n\n" + RIGHT,
 }
 
 
-ABOVE = {
-    "sentences": PROSE + "\n" + RIGHT,
-    "a list": "# Exercise 1\n- my answer:\n\n" + RIGHT,
-}
-
-
-@pytest.mark.parametrize("cell", [*BELOW.values(), *ABOVE.values()], ids=[*BELOW, *ABOVE])
+@pytest.mark.parametrize("cell", AROUND.values(), ids=AROUND)
 def test_text_in_the_cell_of_an_answer_is_left_aside_with_a_note(cell):
     assert noted(MF, [cell])[0] == ("correct, with a note", "text in its cell")
 
@@ -361,27 +360,26 @@ def test_with_a_bar_an_answer_can_be_wrong_all_the_same(without_tqdm):
     assert judged(MF, [BARS["tqdm"][0], wrong]).kind == "wrong"
 
 
-@pytest.mark.parametrize(
-    "line", ["R = np.abs(R)", "R = abs(R)", "size = np.absolute(R).sum()", "R = np.fabs(R)"]
-)
-def test_absolute_values_of_the_data_get_a_note(line):
-    changed = RIGHT_MU.replace("    for", f"    {line}\n    for", 1)
+ENTRIES = """\
+        E = np.zeros(R.shape)
+        for i in range(len(R)):
+            for j in range(len(R[0])):
+                if R[i, j] != 0:
+                    E[i, j] = R[i, j] - P[i, :] @ Q[:, j]
+"""
+
+
+@pytest.mark.parametrize("call", ["np.abs(R)", "abs(R)", "np.absolute(R)", "np.fabs(R)"])
+def test_absolute_values_of_the_data_get_a_note(call):
+    changed = RIGHT_MU.replace("    for", f"    R = {call}\n    for", 1)
     found, _ = noted(MU, ["import numpy as np", changed])
     assert found == ("correct, with a note", "absolute values of R")
 
 
-@pytest.mark.parametrize(
-    "asked", ["R[i][j] != 0", "R[i, j] != 0", "0 != R[i, j]", "R[i, j] != 0.0"]
-)
+@pytest.mark.parametrize("asked", ["R[i][j] != 0", "0 != R[i, j]", "R[i, j] != 0.0"])
 def test_entries_left_out_where_they_are_0_get_a_note(asked):
-    loops = f"""\
-        E = np.zeros(R.shape)
-        for i in range(len(R)):
-            for j in range(len(R[0])):
-                if {asked}:
-                    E[i, j] = R[i, j] - P[i, :] @ Q[:, j]
-"""
-    cell = RIGHT.replace("        E = R - P @ Q\n", loops)
+    entries = ENTRIES.replace("R[i, j] != 0", asked)
+    cell = RIGHT.replace("        E = R - P @ Q\n", entries)
     found, _ = noted(MF, ["import numpy as np", cell])
     assert found == ("correct, with a note", "entries with R = 0 left out")
 

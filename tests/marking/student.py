@@ -33,14 +33,8 @@ MOST_LINES = 1000  # that IPython reads of a cell, which it reads anew for each 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FIRM = (*DEFINITIONS, ast.Import, ast.ImportFrom)  # what they bind is no number
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # raised by ast.parse
-SHARED = {  # names of the notebook that the caller changes
-    "N": 100,
-    "M": 256,
-    "K": 2,
-    "R": np.ones((100, 256)),
-    "P": np.ones((100, 2)),
-    "Q": np.ones((256, 2)),
-}
+SHARED = {"N": 100, "M": 256, "K": 2}  # names of the notebook that the caller changes
+SHARED |= {"R": np.ones((100, 256)), "P": np.ones((100, 2)), "Q": np.ones((256, 2))}
 OF_THE_SHEET = {  # imports that a student who hands in only the functions relies on
     "np": "import numpy as np",
     "plt": "import matplotlib.pyplot as plt",
@@ -51,6 +45,10 @@ ANSWER = re.compile(rf"^[ \t]*(def[ \t]+)?({'|'.join(EXERCISES)})\b", flags=re.M
 SETTINGS = ("sys.set", "np.set", "numpy.set", "torch.set")  # such as sys.setrecursionlimit
 PROJECT = "mf_solutions"
 USES_PROJECT = {f"uses {PROJECT}": f"It uses the module {PROJECT}, which holds the solution."}
+FILES_NOTED = {
+    f"{PROJECT}.py": USES_PROJECT,
+    "olivetti_py3": {"loads the faces": "It loads the faces by itself."},
+}
 
 # What the cells of notebooks have that Python has not
 CELL_MAGIC = re.compile(r"\A((?:[ \t]*(?:#.*)?\n)*)%%.*")
@@ -365,7 +363,7 @@ class Scope(dict):
             found = []
             for node in statements:
                 counts = [x for x in node.binds & needed if node.place <= self.until[x]]
-                if counts and not node.calls:
+                if counts and (name in node.binds or not node.calls):
                     found.append(node)
             more = set().union(*map(self.uses, found)) - needed - self.given
         return found
@@ -472,16 +470,15 @@ def guard(memory, server):
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        limits = {"RLIMIT_AS": int(memory * 2**30), "RLIMIT_FSIZE": 2**28}
-        for limit, most in limits.items():
-            resource.setrlimit(getattr(resource, limit), (most, most))
+        most = int(memory * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**28, 2**28))
 
     def hook(event, args):
         if event == "open" and server.answer:
-            if "olivetti_py3" in str(args[0]):
-                server.answer.notes["loads the faces"] = "It loads the faces by itself."
-            elif f"{PROJECT}.py" in str(args[0]):
-                server.answer.notes.update(USES_PROJECT)
+            for name, note in FILES_NOTED.items():
+                if name in str(args[0]):
+                    server.answer.notes.update(note)
 
     sys.addaudithook(hook)
 
@@ -495,7 +492,8 @@ def serve(memory):
     server = Server()
     guard(memory, server)
     warnings.simplefilter("ignore")
-    seed_generators()
+    fresh = np.random.default_rng  # one without a seed gives the same numbers at every call
+    np.random.default_rng = lambda seed=None: fresh(0 if seed is None else seed)
     for module in ("judge", "caller", "exercises"):
         del sys.modules[module]  # a student may have modules of these names
     here = sys.path[0]  # where the project's module is
@@ -509,16 +507,6 @@ def serve(memory):
         for pipe in (requests, replies):  # whatever the answer did to them
             os.set_blocking(pipe.fileno(), True)
         write(replies, [number, reply])
-
-
-def seed_generators():
-    """Have a generator without a seed give the same numbers at every call."""
-    fresh = np.random.default_rng
-
-    def default_rng(seed=None):
-        return fresh(0 if seed is None else seed)
-
-    np.random.default_rng = default_rng
 
 
 def write(stream, message):

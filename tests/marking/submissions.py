@@ -101,7 +101,10 @@ class File(NamedTuple):
         return "/".join(self.parts)
 
     def open(self):
-        return self.member[0].open(self.member[1]) if self.member else self.place.open("rb")
+        if self.place:
+            return self.place.open("rb")
+        archive, member = self.member
+        return archive.open(member)
 
     def ends(self, *endings):
         return self.path.lower().endswith(endings)
@@ -114,7 +117,6 @@ def no_verdict(label, text):
 NO_NOTEBOOK = no_verdict("not a notebook", "expected a notebook or a .py file.")
 ONLY_TEXT = no_verdict("not a notebook", "expected a notebook or a .py file, but got a text only.")
 LINK = no_verdict("not readable", "it is a link, which is not followed, or nothing to be read.")
-ENCRYPTED = no_verdict("not readable", "the zip asks for a password.")
 DEEP = no_verdict("not readable", f"there are more than {DEEPEST} folders in each other.")
 LARGE = no_verdict("too large", f"expected at most {FILES} files and {BYTES >> 20} MB.")
 
@@ -164,11 +166,10 @@ def listed(paths):
         whole = path.resolve()
         if path.is_dir():
             listings[whole] += in_folder(path)
-        elif path.name.lower().endswith(".zip"):
-            listings[whole].append(File((path.name,), path, size=path.stat().st_size))
-        else:
-            file = File(name_parts(path.name), path, size=path.stat().st_size, named=True)
-            listings[whole.parent].append(file)
+            continue
+        is_zip = path.name.lower().endswith(".zip")
+        file = File(name_parts(path.name), path, size=path.stat().st_size, named=not is_zip)
+        listings[whole if is_zip else whole.parent].append(file)
     return [(place.name, opened(files)) for place, files in listings.items()]
 
 
@@ -186,21 +187,20 @@ def in_folder(folder):
     """Yield the files below a folder; links are not followed, nor is what is too deep."""
     faults = []
     for here, inner, names in os.walk(folder, onerror=faults.append):
-        parts = name_parts(os.path.relpath(here, folder))
-        if len(parts) > DEEPEST:
+        above = name_parts(os.path.relpath(here, folder))
+        if len(above) > DEEPEST:
             inner.clear()
-            yield File(parts, fault=DEEP)
-            continue
-        inner[:] = sorted(name for name in inner if not is_left_out([name]))
-        links = [name for name in inner if os.path.islink(os.path.join(here, name))]
-        for name in sorted(names + links):
-            below, place = (*parts, *name_parts(name)), Path(here, name)
-            if below == parts or is_left_out(below):
+            yield File(above, fault=DEEP)
+        inner[:] = [name for name in inner if not is_left_out([name])]
+        for place in map(Path(here).joinpath, sorted(inner + names)):
+            parts = (*above, *name_parts(place.name))
+            if parts == above or is_left_out(parts):
                 continue
-            if name in links or place.is_symlink() or not os.path.isfile(place):
-                yield File(below, place, fault=LINK)
-            else:
-                yield File(below, place, size=place.stat().st_size)
+            is_link = place.is_symlink()
+            if os.path.isfile(place) and not is_link:
+                yield File(parts, place, size=place.stat().st_size)
+            elif is_link or not os.path.isdir(place):  # such as a pipe
+                yield File(parts, place, fault=LINK)
     for error in faults:
         place = Path(error.filename)
         parts = (*name_parts(os.path.relpath(place, folder)), place.name)  # as if it lay inside
@@ -216,8 +216,6 @@ def in_zip(archive):
         fault = None
         if stat.S_ISLNK(member.external_attr >> 16):
             fault = LINK
-        elif member.flag_bits & 1:
-            fault = ENCRYPTED
         elif len(parts) > DEEPEST:
             parts, fault = parts[:DEEPEST], DEEP
         yield File(parts, member=(archive, member), size=member.file_size, fault=fault)
@@ -248,7 +246,10 @@ def sorted_out(files, pattern):
     owned, unnamed = defaultdict(list), []
     for file in files:
         key, file = by_pattern(file, pattern) if pattern else by_platform(file)
-        (owned[key] if key else unnamed).append(file)
+        if key:
+            owned[key].append(file)
+        else:
+            unnamed.append(file)
     for key in list(owned):
         numbers = [file.number for file in owned[key] if file.number]
         if len(numbers) > len(set(numbers)):  # "week5_2025_03_anna.py" and "week5_2025_03_bo.py"
@@ -316,25 +317,27 @@ def at_depth(files, depth):
     """Return the files that lie so many folders deep, and those in each folder there."""
     here, inner = [], defaultdict(list)
     for file in files:
-        place = here if len(file.parts) == depth + 1 else inner[file.parts[depth]]
-        place.append(file)
+        if len(file.parts) == depth + 1:
+            here.append(file)
+        else:
+            inner[file.parts[depth]].append(file)
     return here, inner
 
 
 def busy(inner):
-    """Return the folders that hold answers."""
-    return [folder for folder in inner.values() if any(map(is_answer, folder))]
+    """Return how many folders hold answers."""
+    return sum(any(map(is_answer, folder)) for folder in inner.values())
 
 
 def lie_at(depth, files):
     """Return the files of a student whose folder is so deep."""
-    return [file._replace(own=file.parts[depth:], platform="", added="", when="") for file in files]
+    return [file._replace(own=file.parts[depth:], platform="") for file in files]
 
 
 def in_student_folders(files, depth, top):
     """Return the students of a folder: one, unless it has only folders, several with notebooks."""
     here, inner = at_depth(files, depth)
-    if here or len(busy(inner)) < 2:
+    if here or busy(inner) < 2:
         return {"/".join(files[0].parts[top:depth]): lie_at(depth, files)}
     owned = {}
     for folder in inner.values():
@@ -361,8 +364,10 @@ def by_file(files):
         is_row = file in modules and file not in named and len(answers) != 1
         if is_row or (is_document(file) and stem(file) not in stems):
             owned[file.parts[-1]] = [file]
+        elif len(answers) == 1:
+            owned[answers[0].parts[-1]].append(file)
         else:
-            (owned[answers[0].parts[-1]] if len(answers) == 1 else left).append(file)
+            left.append(file)
     return owned, left
 
 
@@ -370,8 +375,11 @@ def named_in(answers, modules):
     """Return the modules that an answer names, as "from helpers import *" does."""
     named = set()
     for answer in answers if modules else ():
-        words = set(re.findall(rb"\w+", beginning(answer)))
-        named |= {x for x in modules if x is not answer and stem(x).encode() in words}
+        text = beginning(answer)
+        for module in modules:
+            word = rb"\b%s\b" % re.escape(stem(module).encode())
+            if module is not answer and re.search(word, text):
+                named.add(module)
     return named
 
 
@@ -387,11 +395,10 @@ def is_answer(file):
 
 
 def is_document(file):
-    """Whether a file may be all that somebody handed in: a page, a text in UTF-16, an archive."""
+    """Whether a file may be all that somebody handed in: a page, a text, an archive."""
     if file.fault or file.parts[-1] in ADDED:
         return False
-    in_utf16 = file.ends(".py") and b"\0" in beginning(file)
-    return in_utf16 or not file.ends(*NO_ANSWERS)
+    return not file.ends(*NO_ANSWERS)
 
 
 def beginning(file):
@@ -444,7 +451,7 @@ def gathered(student, files, room):
 
 def collected(files, room):
     """Return a student's files by the names that they should have, or raise Settled."""
-    kept, reason = [], NO_NOTEBOOK
+    kept, size, reason = [], 0, NO_NOTEBOOK
     if all(file.added for file in files):
         reason = ONLY_TEXT
     for file in unpacked(files, room):
@@ -454,7 +461,8 @@ def collected(files, room):
             raise Settled(file.fault)
         elif file.named or (file.ends(*WANTED) and not file.added):
             kept.append(file)
-        if len(kept) > FILES or sum(file.size for file in kept) > BYTES:
+            size += file.size
+        if len(kept) > FILES or size > BYTES:
             raise Settled(LARGE)
     found = laid_out(latest(kept), room)
     if not any(map(is_code, found)):
@@ -518,11 +526,13 @@ def laid_out(files, room):
     """Return where files lie, by the names that they should have beside the answer."""
     code = [file for file in files if is_code(file.own[-1])]
     code.sort(key=lambda file: (not file.ends(*NOTEBOOKS), len(file.own)))
-    home = code[0].own[:-1] if code else ()  # the folder of the notebook that is furthest out
+    home = ""  # the folder of the notebook that is furthest out
+    if code:
+        home = "".join(f"{folder}/" for folder in code[0].own[:-1])
     names = {}
     for file in files:
-        own = file.own[len(home) :] if file.own[: len(home)] == home else file.own
-        names["/".join(own) + missing_ending(file)] = file
+        name = "/".join(file.own).removeprefix(home)
+        names[name + missing_ending(file)] = file
     for name, file in list(names.items()):
         plain = without_additions(name, file.platform)
         if plain not in names:

@@ -57,8 +57,6 @@ def found(tmp_path, *paths, pattern=None):
 # ---- What platforms hand out. Each: its files, the rows, and what is nobody's
 
 BOTH = ["helpers.py", "week5.ipynb"]
-MOODLE = "Anna Lee_12345_assignsubmission_file_"
-MOODLE_2 = "Bo Chan_12346_assignsubmission_file_"
 METADATA = """\
 ---
 submission_11:
@@ -70,297 +68,227 @@ submission_11:
 submission_12:
   :submitters: []
 """
+CONTENTS = {  # by the end of a file's name
+    "submission_metadata.yml": METADATA,
+    "week5_tutorial.txt": f"# In[1]:\n\n{ANSWER}",
+    "al.txt": f"%timeit 1\n\n{ANSWER}",
+    "mo.py": "class MF:\n    pass\n",
+    "run.ipynb": notebook("%run run_helpers.py\n"),
+    "run_helpers.py": ANSWER,
+    "helpers.py": "def descend(): pass",
+    "helpers-1.py": "",
+    ".py": ANSWER,
+    ".ipynb": notebook(USES_HELPERS + ANSWER),
+    ".ipynb.txt": NOTEBOOK,
+    "": "x",
+}
+# Each file with its student, and its name beside that student's answer; students without answers
 LAYOUTS = {
-    "Canvas": (
-        {
-            "leeanna_12_678_week5.ipynb": notebook(USES_HELPERS),
-            "leeanna_12_679_helpers.py": ANSWER,
-            "chanbo_LATE_13_680_week5.ipynb": NOTEBOOK,
-            "exporter_16_682_week5_tutorial.txt": f"# In[1]:\n\n{ANSWER}",
-            "wudi_14_681_report.pdf": "%PDF",
-            "wudi_14_text.html": "<p>see the file</p>",
-            "kimjo_15_text.html": "<p>my laptop broke</p>",
-        },
-        {
-            "leeanna_12": BOTH,
-            "chanbo_LATE_13": ["week5.ipynb"],
-            "exporter_16": ["week5_tutorial.txt.py"],
-            "wudi_14": "not a notebook",
-            "kimjo_15": "not a notebook",
-        },
-    ),
-    "Canvas, handed in again": (
-        {
-            "x_1_2_week5-1.ipynb": notebook(USES_HELPERS),
-            "x_1_3_helpers-1.py": ANSWER,
-            "y_2_4_week5.ipynb": NOTEBOOK,
-            "z_3_5_week5-2.ipynb": notebook(USES_HELPERS),
-            "z_3_6_helpers-11.py": ANSWER,
-            "z_3_7_data.csv": "1",
-            "z_3_8_data-1.csv": "2",
-        },
-        {"x_1": BOTH, "y_2": ["week5.ipynb"], "z_3": ["data-1.csv", "data.csv", *BOTH]},
-    ),
-    "Canvas, anonymous": (
-        {
-            "anon_q7ZtP_678901_week5.ipynb": notebook(USES_HELPERS),
-            "anon_q7ZtP_678902_helpers.py": ANSWER,
-            "LATE_anon_b3XyZ_678903_week5.ipynb": NOTEBOOK,
-            "anon_AAAAA_678904_my_own_name.ipynb": NOTEBOOK,
-        },
-        {
-            "anon_q7ZtP": BOTH,
-            "LATE_anon_b3XyZ": ["week5.ipynb"],
-            "anon_AAAAA": ["my_own_name.ipynb"],
-        },
-    ),
-    "Moodle, folders": (
-        {
-            f"{MOODLE}/week5.ipynb": notebook(USES_HELPERS),
-            f"{MOODLE}/helpers.py": ANSWER,
-            "Anna Lee_12345_assignsubmission_onlinetext_/onlinetext.html": "<p>done</p>",
-            f"{MOODLE_2}/week5.ipynb": NOTEBOOK,
-            "Anna Lee_99_assignsubmission_file_/week5.ipynb": NOTEBOOK,
-            "Di Wu_12_assignsubmission_onlinetext_/onlinetext.html": "<p>only this</p>",
-        },
-        {
-            "Anna Lee_12345": BOTH,
-            "Bo Chan_12346": ["week5.ipynb"],
-            "Anna Lee_99": ["week5.ipynb"],
-            "Di Wu_12": "not a notebook",
-        },
-    ),
-    "Moodle, without folders": (
-        {
-            f"{MOODLE}week5.ipynb": notebook(USES_HELPERS),
-            f"{MOODLE}helpers.py": ANSWER,
-            "Anna Lee_12345_assignsubmission_onlinetext_onlinetext.html": "<p>done</p>",
-            f"{MOODLE_2}week5.ipynb": NOTEBOOK,
-            "Participant 7_7_assignsubmission_file_week5.ipynb": NOTEBOOK,
-        },
-        {
-            "Anna Lee_12345": BOTH,
-            "Bo Chan_12346": ["week5.ipynb"],
-            "Participant 7_7": ["week5.ipynb"],
-        },
-    ),
-    "Blackboard": (
-        {
-            "Week 5_s1_attempt_2025-03-03-11-01-00.txt": "Name: Anna Lee (s1)",
-            "Week 5_s1_attempt_2025-03-03-11-01-00_week5.ipynb": notebook(USES_HELPERS),
-            "Week 5_s1_attempt_2025-03-03-11-01-00_helpers.py": ANSWER,
-            "Week 5_s2_attempt_2025-03-02-09-00-00.txt": "Name: Bo Chan (s2)",
-            "Week 5_s2_attempt_2025-03-02-09-00-00_first.ipynb": NOTEBOOK,
-            "Week 5_s2_attempt_2025-03-04-09-00-00_second.ipynb": NOTEBOOK,
-        },
-        {"s1": BOTH, "s2": ["second.ipynb"]},
-    ),
-    "Blackboard, names with _": (
-        {
-            "week5_jo_smith_attempt_2025-03-03-11-01-00_week5.ipynb": notebook(USES_HELPERS),
-            "week5_jo_smith_attempt_2025-03-03-11-01-00_helpers.py": ANSWER,
-            "week5_al_smith_attempt_2025-03-03-11-01-00_week5.ipynb": NOTEBOOK,
-        },
-        {"week5_jo_smith": BOTH, "week5_al_smith": ["week5.ipynb"]},
-    ),
-    "Brightspace": (
-        {
-            "index.html": "<html></html>",
-            "101-204 - Anna Lee - Jan 25, 2025 204 PM/week5.ipynb": notebook(USES_HELPERS),
-            "101-204 - Anna Lee - Jan 25, 2025 204 PM/helpers.py": ANSWER,
-            "101-205 - Bo Chan - Jan 9, 2025 1159 PM/first.ipynb": NOTEBOOK,
-            "101-205 - Bo Chan - Jan 10, 2025 104 PM/second.ipynb": NOTEBOOK,
-        },
-        {"101-204 - Anna Lee": BOTH, "101-205 - Bo Chan": ["second.ipynb"]},
-    ),
-    "Brightspace, without folders": (
-        {
-            "101-204 - Anna Lee - Jan 25, 2025 204 PM - week5.ipynb": notebook(USES_HELPERS),
-            "101-204 - Anna Lee - Jan 25, 2025 204 PM - helpers.py": ANSWER,
-            "101-205 - Bo - Chan - Jan 9, 2025 1159 PM - week5.ipynb": NOTEBOOK,
-        },
-        {"101-204 - Anna Lee": BOTH, "101-205 - Bo - Chan": ["week5.ipynb"]},
-    ),
-    "Gradescope": (
-        {
-            "assignment_1_export/submission_metadata.yml": METADATA,
-            "assignment_1_export/submission_11/week5.ipynb": notebook(USES_HELPERS),
-            "assignment_1_export/submission_11/helpers.py": ANSWER,
-            "assignment_1_export/submission_12/week5.ipynb": NOTEBOOK,
-        },
-        {"submission_11 Anna Lee, Bo Chan": BOTH, "submission_12": ["week5.ipynb"]},
-    ),
-    "Sakai": (
-        {
-            "Week 5/grades.csv": "Display ID,ID,Last Name,First Name,grade\n",
-            "Week 5/Lee, Anna(s1)/timestamp.txt": "20250303110100000",
-            "Week 5/Lee, Anna(s1)/comments.txt": "",
-            "Week 5/Lee, Anna(s1)/feedbackText.html": "",
-            "Week 5/Lee, Anna(s1)/Lee, Anna(s1)_submissionText.html": "<p>see file</p>",
-            "Week 5/Lee, Anna(s1)/Feedback Attachment(s)/old.ipynb": NOTEBOOK,
-            "Week 5/Lee, Anna(s1)/Submission attachment(s)/week5.ipynb": notebook(USES_HELPERS),
-            "Week 5/Lee, Anna(s1)/Submission attachment(s)/helpers.py": ANSWER,
-            "Week 5/Chan, Bo(s2)/timestamp.txt": "20250303110100000",
-            "Week 5/Chan, Bo(s2)/Submission attachment(s)/week5.ipynb": NOTEBOOK,
-        },
-        {"Lee, Anna(s1)": BOTH, "Chan, Bo(s2)": ["week5.ipynb"]},
-    ),
-    "ILIAS": (
-        {
-            "status.xlsx": "PK",
-            "status.csv": "update;usr_id\n",
-            "README.md": "How to",
-            "Lee_Anna_s1_456/week5.ipynb": notebook(USES_HELPERS),
-            "Lee_Anna_s1_456/Late Submission - helpers.py": ANSWER,
-            "Chan_Bo_s2_457/week5.ipynb": NOTEBOOK,
-        },
-        {"Lee_Anna_s1_456": BOTH, "Chan_Bo_s2_457": ["week5.ipynb"]},
-    ),
-    "ILIAS, teams": (
-        {
-            "Blatt 5/Abgaben/Team 1/Lee_Anna_s1_456/week5.ipynb": notebook(USES_HELPERS),
-            "Blatt 5/Abgaben/Team 1/Lee_Anna_s1_456/helpers.py": ANSWER,
-            "Blatt 5/Abgaben/Team 2/Chan_Bo_s2_457/week5.ipynb": NOTEBOOK,
-        },
-        {"Team 1": BOTH, "Team 2": ["week5.ipynb"]},
-    ),
-    "nbgrader": (
-        {
-            "submitted/s1/week5/week5.ipynb": notebook(USES_HELPERS),
-            "submitted/s1/week5/helpers.py": ANSWER,
-            "submitted/s1/week5/timestamp.txt": "2025-03-03 11:01:00 UTC",
-            "submitted/s2/week5/week5.ipynb": NOTEBOOK,
-            "submitted/s2/week5/timestamp.txt": "2025-03-03 11:01:00 UTC",
-        },
-        {"s1": [*BOTH[:1], "timestamp.txt", *BOTH[1:]], "s2": ["timestamp.txt", "week5.ipynb"]},
-    ),
-    "GitHub Classroom": (
-        {
-            "week5-submissions/week5-anna/README.md": "# Week 5",
-            "week5-submissions/week5-anna/.git/config": "[core]",
-            "week5-submissions/week5-anna/.github/workflows/classroom.yml": "on: push",
-            "week5-submissions/week5-anna/week5.ipynb": notebook(USES_HELPERS),
-            "week5-submissions/week5-anna/helpers.py": ANSWER,
-            "week5-submissions/week5-bo/README.md": "# Week 5",
-            "week5-submissions/week5-bo/week5.ipynb": NOTEBOOK,
-        },
-        {"week5-anna": BOTH, "week5-bo": ["week5.ipynb"]},
-    ),
-    "plain folders": (
-        {
-            "anna/week5.ipynb": notebook(USES_HELPERS),
-            "anna/helpers.py": ANSWER,
-            "anna/pictures/one.png": "PNG",
-            "bo/nb/week5.ipynb": NOTEBOOK,
-            "bo/data/faces.csv": "1,2",
-            "di/week5.html": "<html></html>",
-            "jo/report.pdf": "%PDF",
-        },
-        {
-            "anna": BOTH,
-            "bo": ["data/faces.csv", "week5.ipynb"],
-            "di": "not a notebook",
-            "jo": "not a notebook",
-        },
-    ),
-    "plain folders of groups": (
-        {
-            "Monday/anna/week5.ipynb": notebook(USES_HELPERS),
-            "Monday/anna/helpers.py": ANSWER,
-            "Monday/bo/week5.ipynb": NOTEBOOK,
-            "Friday/di/week5.ipynb": NOTEBOOK,
-            "Friday/jo/week5.py": ANSWER,
-            "Sunday/al/week5.py": ANSWER,
-            "Sunday/mo/week5.py": ANSWER,
-        },
-        {
-            "Monday/anna": BOTH,
-            "Monday/bo": ["week5.ipynb"],
-            "Friday/di": ["week5.ipynb"],
-            "Friday/jo": ["week5.py"],
-            "Sunday/al": ["week5.py"],
-            "Sunday/mo": ["week5.py"],
-        },
-    ),
-    "a flat folder": (
-        {
-            "anna.ipynb": notebook(USES_HELPERS),
-            "bo.py": ANSWER,
-            "mo.py": "class MF:\n    pass\n",
-            "al.txt": f"%timeit 1\n\n{ANSWER}",
-            "notes.txt": "matrix factorization: ask Bo",
-            "di.pdf": "%PDF",
-            "anna.html": "<html></html>",
-            "jo.ipynb.txt": NOTEBOOK,
-            "helpers.py": "def descend(): pass",
-            "roster.csv": "anna,bo",
-        },
-        {
-            "anna.ipynb": ["anna.ipynb"],
-            "bo.py": ["bo.py"],
-            "mo.py": ["mo.py"],
-            "al.txt": ["al.txt.py"],
-            "di.pdf": "not a notebook",
-            "jo.ipynb.txt": ["jo.ipynb.txt"],
-        },
-    ),
-    "a flat folder that looks like Canvas": (
-        {
-            "week5_2025_03_anna.ipynb": NOTEBOOK,
-            "week5_2025_03_bo.ipynb": NOTEBOOK,
-            "week5_2025_04_di.ipynb": NOTEBOOK,
-        },
-        {
-            f"week5_2025_0{name}.ipynb": [f"week5_2025_0{name}.ipynb"]
-            for name in ("3_anna", "3_bo", "4_di")
-        },
-    ),
-    "one student": (
-        {"week5.ipynb": notebook(USES_HELPERS), "helpers.py": ANSWER},
-        {"week5.ipynb": BOTH},
-    ),
-    "one student with folders": (
-        {"week5.ipynb": NOTEBOOK, "lib/helpers.py": "x = 1", "data/a.csv": "1", "a.png": ""},
-        {"a.png": "not a notebook", "week5.ipynb": ["data/a.csv", "lib/helpers.py", "week5.ipynb"]},
-    ),
-    "folders beside the tutor's own copy": (
-        {
-            "week5/template.ipynb": NOTEBOOK,
-            "week5/anna/week5.ipynb": NOTEBOOK,
-            "week5/bo/week5.ipynb": NOTEBOOK,
-        },
-        {name: ["week5.ipynb"] for name in ("anna", "bo")} | {"template.ipynb": ["template.ipynb"]},
-    ),
-    "one student, by %run": (
-        {"week5.ipynb": notebook("%run helpers.py\n"), "helpers.py": ANSWER},
-        {"week5.ipynb": BOTH},
-    ),
+    "Canvas": """
+        leeanna_12_678_week5.ipynb -> leeanna_12: week5.ipynb
+        leeanna_12_679_helpers.py -> leeanna_12: helpers.py
+        chanbo_LATE_13_680_week5.ipynb -> chanbo_LATE_13: week5.ipynb
+        exporter_16_682_week5_tutorial.txt -> exporter_16: week5_tutorial.txt.py
+        wudi_14_681_report.pdf
+        wudi_14_text.html
+        kimjo_15_text.html
+        -> kimjo_15: not a notebook
+        -> wudi_14: not a notebook
+    """,
+    "Canvas, handed in again": """
+        x_1_2_week5-1.ipynb -> x_1: week5.ipynb
+        x_1_3_helpers-1.py -> x_1: helpers.py
+        y_2_4_week5.ipynb -> y_2: week5.ipynb
+        z_3_5_week5-2.ipynb -> z_3: week5.ipynb
+        z_3_6_helpers-11.py -> z_3: helpers.py
+        z_3_7_data.csv -> z_3: data.csv
+        z_3_8_data-1.csv -> z_3: data-1.csv
+    """,
+    "Canvas, anonymous": """
+        anon_q7ZtP_678901_week5.ipynb -> anon_q7ZtP: week5.ipynb
+        anon_q7ZtP_678902_helpers.py -> anon_q7ZtP: helpers.py
+        LATE_anon_b3XyZ_678903_week5.ipynb -> LATE_anon_b3XyZ: week5.ipynb
+        anon_AAAAA_678904_my_own_name.ipynb -> anon_AAAAA: my_own_name.ipynb
+    """,
+    "Moodle, folders": """
+        Anna Lee_12345_assignsubmission_file_/week5.ipynb -> Anna Lee_12345: week5.ipynb
+        Anna Lee_12345_assignsubmission_file_/helpers.py -> Anna Lee_12345: helpers.py
+        Anna Lee_12345_assignsubmission_onlinetext_/onlinetext.html
+        Bo Chan_12346_assignsubmission_file_/week5.ipynb -> Bo Chan_12346: week5.ipynb
+        Anna Lee_99_assignsubmission_file_/week5.ipynb -> Anna Lee_99: week5.ipynb
+        Di Wu_12_assignsubmission_onlinetext_/onlinetext.html
+        -> Di Wu_12: not a notebook
+    """,
+    "Moodle, without folders": """
+        Anna Lee_12345_assignsubmission_file_week5.ipynb -> Anna Lee_12345: week5.ipynb
+        Anna Lee_12345_assignsubmission_file_helpers.py -> Anna Lee_12345: helpers.py
+        Anna Lee_12345_assignsubmission_onlinetext_onlinetext.html
+        Bo Chan_12346_assignsubmission_file_week5.ipynb -> Bo Chan_12346: week5.ipynb
+        Participant 7_7_assignsubmission_file_week5.ipynb -> Participant 7_7: week5.ipynb
+    """,
+    "Blackboard": """
+        Week 5_s1_attempt_2025-03-03-11-01-00.txt
+        Week 5_s1_attempt_2025-03-03-11-01-00_week5.ipynb -> s1: week5.ipynb
+        Week 5_s1_attempt_2025-03-03-11-01-00_helpers.py -> s1: helpers.py
+        Week 5_s2_attempt_2025-03-02-09-00-00.txt
+        Week 5_s2_attempt_2025-03-02-09-00-00_first.ipynb
+        Week 5_s2_attempt_2025-03-04-09-00-00_second.ipynb -> s2: second.ipynb
+    """,
+    "Blackboard, names with _": """
+        week5_jo_smith_attempt_2025-03-03-11-01-00_week5.ipynb -> week5_jo_smith: week5.ipynb
+        week5_jo_smith_attempt_2025-03-03-11-01-00_helpers.py -> week5_jo_smith: helpers.py
+        week5_al_smith_attempt_2025-03-03-11-01-00_week5.ipynb -> week5_al_smith: week5.ipynb
+    """,
+    "Brightspace": """
+        index.html
+        101-204 - Anna Lee - Jan 25, 2025 204 PM/week5.ipynb -> 101-204 - Anna Lee: week5.ipynb
+        101-204 - Anna Lee - Jan 25, 2025 204 PM/helpers.py -> 101-204 - Anna Lee: helpers.py
+        101-205 - Bo Chan - Jan 9, 2025 1159 PM/first.ipynb
+        101-205 - Bo Chan - Jan 10, 2025 104 PM/second.ipynb -> 101-205 - Bo Chan: second.ipynb
+    """,
+    "Brightspace, without folders": """
+        101-204 - Anna Lee - Jan 25, 2025 204 PM - week5.ipynb -> 101-204 - Anna Lee: week5.ipynb
+        101-204 - Anna Lee - Jan 25, 2025 204 PM - helpers.py -> 101-204 - Anna Lee: helpers.py
+        101-205 - Bo - Chan - Jan 9, 2025 1159 PM - week5.ipynb -> 101-205 - Bo - Chan: week5.ipynb
+    """,
+    "Gradescope": """
+        export/submission_metadata.yml
+        export/submission_11/week5.ipynb -> submission_11 Anna Lee, Bo Chan: week5.ipynb
+        export/submission_11/helpers.py -> submission_11 Anna Lee, Bo Chan: helpers.py
+        export/submission_12/week5.ipynb -> submission_12: week5.ipynb
+    """,
+    "Sakai": """
+        Week 5/grades.csv
+        Week 5/Lee, Anna(s1)/timestamp.txt
+        Week 5/Lee, Anna(s1)/comments.txt
+        Week 5/Lee, Anna(s1)/feedbackText.html
+        Week 5/Lee, Anna(s1)/Lee, Anna(s1)_submissionText.html
+        Week 5/Lee, Anna(s1)/Feedback Attachment(s)/old.ipynb
+        Week 5/Lee, Anna(s1)/Submission attachment(s)/week5.ipynb -> Lee, Anna(s1): week5.ipynb
+        Week 5/Lee, Anna(s1)/Submission attachment(s)/helpers.py -> Lee, Anna(s1): helpers.py
+        Week 5/Chan, Bo(s2)/timestamp.txt
+        Week 5/Chan, Bo(s2)/Submission attachment(s)/week5.ipynb -> Chan, Bo(s2): week5.ipynb
+    """,
+    "ILIAS": """
+        status.xlsx
+        status.csv
+        README.md
+        Lee_Anna_s1_456/week5.ipynb -> Lee_Anna_s1_456: week5.ipynb
+        Lee_Anna_s1_456/Late Submission - helpers.py -> Lee_Anna_s1_456: helpers.py
+        Chan_Bo_s2_457/week5.ipynb -> Chan_Bo_s2_457: week5.ipynb
+    """,
+    "ILIAS, teams": """
+        Blatt 5/Abgaben/Team 1/Lee_Anna_s1_456/week5.ipynb -> Team 1: week5.ipynb
+        Blatt 5/Abgaben/Team 1/Lee_Anna_s1_456/helpers.py -> Team 1: helpers.py
+        Blatt 5/Abgaben/Team 2/Chan_Bo_s2_457/week5.ipynb -> Team 2: week5.ipynb
+    """,
+    "nbgrader": """
+        submitted/s1/week5/week5.ipynb -> s1: week5.ipynb
+        submitted/s1/week5/helpers.py -> s1: helpers.py
+        submitted/s1/week5/timestamp.txt -> s1: timestamp.txt
+        submitted/s2/week5/week5.ipynb -> s2: week5.ipynb
+        submitted/s2/week5/timestamp.txt -> s2: timestamp.txt
+    """,
+    "GitHub Classroom": """
+        week5-submissions/week5-anna/README.md
+        week5-submissions/week5-anna/.git/config
+        week5-submissions/week5-anna/.github/workflows/classroom.yml
+        week5-submissions/week5-anna/week5.ipynb -> week5-anna: week5.ipynb
+        week5-submissions/week5-anna/helpers.py -> week5-anna: helpers.py
+        week5-submissions/week5-bo/README.md
+        week5-submissions/week5-bo/week5.ipynb -> week5-bo: week5.ipynb
+    """,
+    "plain folders": """
+        anna/week5.ipynb -> anna: week5.ipynb
+        anna/helpers.py -> anna: helpers.py
+        anna/pictures/one.png
+        bo/nb/week5.ipynb -> bo: week5.ipynb
+        bo/data/faces.csv -> bo: data/faces.csv
+        di/week5.html
+        jo/report.pdf
+        -> di: not a notebook
+        -> jo: not a notebook
+    """,
+    "plain folders of groups": """
+        Monday/anna/week5.ipynb -> Monday/anna: week5.ipynb
+        Monday/anna/helpers.py -> Monday/anna: helpers.py
+        Monday/bo/week5.ipynb -> Monday/bo: week5.ipynb
+        Friday/di/week5.ipynb -> Friday/di: week5.ipynb
+        Friday/jo/week5.py -> Friday/jo: week5.py
+        Sunday/al/week5.py -> Sunday/al: week5.py
+        Sunday/mo/week5.py -> Sunday/mo: week5.py
+    """,
+    "a flat folder": """
+        anna.ipynb -> anna.ipynb: anna.ipynb
+        bo.py -> bo.py: bo.py
+        mo.py -> mo.py: mo.py
+        al.txt -> al.txt: al.txt.py
+        notes.txt
+        di.pdf
+        anna.html
+        jo.ipynb.txt -> jo.ipynb.txt: jo.ipynb.txt
+        helpers.py
+        roster.csv
+        -> di.pdf: not a notebook
+    """,
+    "a flat folder that looks like Canvas": """
+        week5_2025_03_anna.ipynb -> week5_2025_03_anna.ipynb: week5_2025_03_anna.ipynb
+        week5_2025_03_bo.ipynb -> week5_2025_03_bo.ipynb: week5_2025_03_bo.ipynb
+        week5_2025_04_di.ipynb -> week5_2025_04_di.ipynb: week5_2025_04_di.ipynb
+    """,
+    "one student": """
+        week5.ipynb -> week5.ipynb: week5.ipynb
+        helpers.py -> week5.ipynb: helpers.py
+    """,
+    "one student with folders": """
+        week5.ipynb -> week5.ipynb: week5.ipynb
+        lib/helpers.py -> week5.ipynb: lib/helpers.py
+        data/a.csv -> week5.ipynb: data/a.csv
+        a.png
+        -> a.png: not a notebook
+    """,
+    "folders beside the tutor's own copy": """
+        week5/template.ipynb -> template.ipynb: template.ipynb
+        week5/anna/week5.ipynb -> anna: week5.ipynb
+        week5/bo/week5.ipynb -> bo: week5.ipynb
+    """,
+    "one student, by %run": """
+        run.ipynb -> run.ipynb: run.ipynb
+        run_helpers.py -> run.ipynb: run_helpers.py
+    """,
 }
 
 
-@pytest.mark.parametrize("files, rows", LAYOUTS.values(), ids=LAYOUTS)
-def test_an_unpacked_export_has_a_row_for_each_student(tmp_path, files, rows):
-    assert found(tmp_path, written(tmp_path / "in", files))[0] == rows
+def listed(layout):
+    """Return the files of a layout with their contents, and the rows that are right."""
+    files, rows = {}, {}
+    for line in layout.strip().splitlines():
+        path, _, row = map(str.strip, line.partition("->"))
+        student, _, name = row.partition(": ")
+        if path:
+            files[path] = next(CONTENTS[end] for end in CONTENTS if path.endswith(end))
+        if name in ("not a notebook", "not readable"):
+            rows[student] = name
+        elif row:
+            rows[student] = sorted([*rows.get(student, []), name])
+    return files, rows
 
 
-@pytest.mark.parametrize("files, rows", LAYOUTS.values(), ids=LAYOUTS)
-def test_so_has_the_zip(tmp_path, files, rows):
-    written(tmp_path, {"export.zip": zipped(files)})
-    assert found(tmp_path, tmp_path / "export.zip")[0] == rows
-
-
-@pytest.mark.parametrize("files, rows", LAYOUTS.values(), ids=LAYOUTS)
-def test_so_has_a_folder_with_the_zip_in_it(tmp_path, files, rows):
-    folder = written(tmp_path / "in", {"export.zip": zipped(files)})
-    assert found(tmp_path, folder)[0] == rows
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_an_export_has_a_row_for_each_student(tmp_path, layout):
+    files, rows = listed(layout)
+    assert found(tmp_path, written(tmp_path / "unpacked", files))[0] == rows
+    packed = written(tmp_path / "packed", {"export.zip": zipped(files)})
+    assert found(tmp_path, packed / "export.zip")[0] == rows
+    assert found(tmp_path, packed)[0] == rows
 
 
 ZIPS = {  # as each platform names a zip, and whose it is
     "leeanna_12_678_week5.zip": "leeanna_12",
     "leeanna_12_678_week5-1.zip": "leeanna_12",
     "anon_q7ZtP_678901_week5.zip": "anon_q7ZtP",
-    f"{MOODLE}/week5.zip": "Anna Lee_12345",
-    f"{MOODLE}week5.zip": "Anna Lee_12345",
+    "Anna Lee_12345_assignsubmission_file_/week5.zip": "Anna Lee_12345",
+    "Anna Lee_12345_assignsubmission_file_week5.zip": "Anna Lee_12345",
     "Week 5_s1_attempt_2025-03-03-11-01-00_week5.zip": "s1",
     "101-204 - Anna Lee - Jan 25, 2025 204 PM/week5.zip": "101-204 - Anna Lee",
     "submission_11/week5.zip": "submission_11",

@@ -657,8 +657,9 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
         For ``matplotlib.axes.Axes.set``, for example ``yscale="log"``.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
-    figure = Figure((9, 3.2), layout="constrained")
+    figure = Figure((7.5, 3.2), layout="constrained")
     axis = figure.subplots()
     dashes = ["-", "--", "-.", ":", "-", "--"]
     axis.set_prop_cycle(color=_COLOURS, linestyle=dashes, marker=list("osD^vP"))
@@ -684,6 +685,7 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     for side in (axis.xaxis, axis.yaxis):
         if side.get_scale() == "log":
             side.set_major_formatter(lambda value, place: _written(value))
+            side.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     if axis.get_xscale() == "linear" and not np.any(axis.dataLim.intervalx % 1):
         axis.locator_params(axis="x", integer=True)
     _name_curves(figure, axis)

@@ -24,6 +24,7 @@ MODULE = ROOT / "mf_solutions.py"
 
 # Enough for "export as script" to make a .py. No version of Python: a rebuild gives no diff.
 METADATA = {
+    "title": "Week 5 tutorial: matrix factorization",
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {
         "codemirror_mode": {"name": "ipython", "version": 3},
@@ -108,7 +109,7 @@ def setup_source(*in_memory):
 
 def call(function, path, argument):
     text = f'"""\n{packed(path)}\n"""'
-    return f'{function}("{path.stem}", {argument.format(text)})'
+    return f'{function}(\n    "{path.stem}",\n    {argument.format(text)},\n)'
 
 
 def packed(path):

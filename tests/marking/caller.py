@@ -150,15 +150,12 @@ def matrix(X):
     if hasattr(X, "detach"):  # of PyTorch
         X = X.detach()
     array = np.asarray(X)
-    if array.dtype.kind == "O":  # fractions, say
-        kinds = {type(entry) for entry in array.flat}
-    else:
-        kinds = {array.dtype.type}
-    for kind in kinds:
-        if issubclass(kind, (complex, np.complexfloating)):
-            raise NotNumbers("complex numbers")
-        if issubclass(kind, (str, bytes)):
-            raise NotNumbers("texts")
+    if array.dtype.kind == "O":
+        array = np.array(array.tolist())  # of the type that these objects have in common
+    if array.dtype.kind == "c":
+        raise NotNumbers("complex numbers")
+    if array.dtype.kind in "SU":
+        raise NotNumbers("texts")
     return np.array(array, float)
 
 

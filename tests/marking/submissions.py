@@ -196,7 +196,7 @@ def in_folder(folder):
             parts = (*above, *name_parts(place.name))
             if parts == above or is_left_out(parts):
                 continue
-            is_link = place.is_symlink()
+            is_link = os.path.islink(place)  # which raises nothing
             if os.path.isfile(place) and not is_link:
                 yield File(parts, place, size=place.stat().st_size)
             elif is_link or not os.path.isdir(place):  # such as a pipe

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from unittest import mock
 
 import judge
 import numpy as np
@@ -235,9 +236,7 @@ def test_without_an_answer_to_run_the_row_says_why(cells, kind, label):
 
 def test_nothing_of_the_first_exercise_is_left_in_the_second():
     server = serving(["half = 1 / 2", RIGHT])
-    first = server.reply("define", {"name": MF})
-    assert first.keys() == {"notes", "source"} and not first["notes"]
-    assert first["source"] == [(1, 1, 7)]
+    assert server.reply("define", {"name": MF}) == {"notes": {}, "source": [(1, 1, 7)]}
     assert server.reply("define", {"name": MU}).keys() == {"verdict"}
 
 
@@ -328,13 +327,10 @@ def test_the_sheet_s_imports_stand_in_for_those_of_a_student_who_has_none():
 
 
 @pytest.fixture
-def without_tqdm(monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
-        monkeypatch.delitem(sys.modules, name)
-    student.lend_tqdm()
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tqdm"]:
-        del sys.modules[name]
+def without_tqdm():
+    with mock.patch.dict(sys.modules):
+        student.lend_tqdm()
+        yield
 
 
 RANGE = "for step in range(steps):"
@@ -356,6 +352,7 @@ def test_a_progress_bar_changes_no_number(without_tqdm, line, loop):
 
 
 def test_with_a_bar_an_answer_can_be_wrong_all_the_same(without_tqdm):
+    assert sys.modules["tqdm"].tqdm is student.Nothing
     wrong = WRONG.replace(RANGE, BARS["tqdm"][1])
     assert judged(MF, [BARS["tqdm"][0], wrong]).kind == "wrong"
 
@@ -540,16 +537,18 @@ def test_a_module_in_a_folder_of_its_own_is_found(tmp_path, monkeypatch):
     assert "source" in server.reply("define", {"name": MF})
 
 
-def test_the_page_can_show_where_it_stands():
-    server = serving([("text", False), "import os\n\n" + RIGHT, RIGHT_MU])
-    assert server.reply("define", {"name": MF})["source"] == [(0, 3, 9)]
-    server = serving([("text", False), "\n" + OPEN])
-    assert server.reply("define", {"name": MF})["line"] == (0, 5)
-    server = serving([RIGHT.replace("E = R", "E = 1 / 0")])
-    server.reply("define", {"name": MF})
-    arrays = dict(R=np.ones((3, 2)), P=np.ones((3, 1)), Q=np.ones((2, 1)))
-    reply = server.reply("call", {**arrays, "steps": 1, "numbers": [0.1, 0.1]})
-    assert reply["line"] == (0, 4) and reply["verdict"][1] == "ZeroDivisionError"
+@pytest.mark.parametrize(
+    "cell, what, shown",
+    [
+        ("import os\n\n" + RIGHT, "source", [(0, 3, 9)]),
+        ("@staticmethod\n" + RIGHT, "source", [(0, 1, 8)]),
+        ("\n" + OPEN, "line", (0, 5)),
+        (RIGHT.replace("steps=500", "steps=1 / 0"), "line", (0, 1)),
+    ],
+)
+def test_the_page_can_show_where_it_stands(cell, what, shown):
+    server = serving([("text", False), cell])
+    assert server.reply("define", {"name": MF})[what] == shown
 
 
 # ---- What is blank

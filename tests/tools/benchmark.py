@@ -12,6 +12,7 @@ import argparse
 import os
 import platform
 import sys
+import textwrap
 import time
 import warnings
 from functools import partial
@@ -56,12 +57,19 @@ A step's time grows as a power of `N M` (K = {K}, from {first:,} to {last:,} ent
 
 Where a row of `hals` is missed, the rest of its step are its sweeps: matrix-vector products, which
 a second core does not help. With one thread a large step takes about twice its two products.
-`sgd` makes one wave at a time, about five array operations each, and numba's loop none.
+`sgd` makes one wave at a time, about ten array operations each, and numba's loop none.
 
 All but `sgd` also take a `numpy.memmap`, a SciPy sparse matrix or a Dask array and never put it
 together: `python -m pytest -s tests/test_large.py` shows it, and prints the memory it took. What a
 step reads and computes is at the top of `mf_solutions.py`.
 """
+
+
+def wrapped(text):
+    """Break lines that are too long for a page where they are prose."""
+    lines = text.splitlines()
+    prose = [textwrap.fill(line, 100) if len(line) > 100 else line for line in lines]
+    return "\n".join(prose) + "\n"
 
 
 def two_products(R, P, Q):
@@ -280,7 +288,8 @@ def growth(page, shapes, folder):
         cost.append(np.median(times, axis=1))
     slopes = np.polyfit(np.log(entries), np.log(cost), 1)[0]
     texts = ", ".join(f"{name} {slope:.2f}" for name, slope in zip(functions, slopes))
-    page.say(FIGURE.format(K=shapes[0][2], first=entries[0], last=entries[-1], slopes=texts))
+    told = FIGURE.format(K=shapes[0][2], first=entries[0], last=entries[-1], slopes=texts)
+    page.say(wrapped(told))
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, times in zip(functions, np.transpose(cost)):
         look = "k--" if "alone" in name else "o-"
@@ -321,7 +330,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     quick, folder = options.quick, options.write
     page = Page(1 if quick else options.rounds)
-    page.say(TOP.format(machine=machine(), rounds=page.rounds))
+    page.say(wrapped(TOP.format(machine=machine(), rounds=page.rounds)))
     page.header("function", "time", "over its two products", "against", "time", "times as fast")
     small = (10, 20, 2) if quick else (100, 256, 2)
     large = (20, 30, 4) if quick else (400, 4096, 20)

@@ -4,9 +4,10 @@ In the environment at hand: ``unconnected`` has no faces and no network, ``slow`
 from last to first and the hand-outs from top to bottom, ``browser`` opens the notebook in
 JupyterLab and Notebook, ``benchmark`` tries the benchmark. In new ones: ``oldest`` has the lower
 bounds of requirements.txt, ``colab`` the versions of Google Colab in July and in August 2026,
-``newest`` whatever is newest. Only by name: ``blas`` repeats what touches the stored outputs over
-three kernels and two thread counts of OpenBLAS; ``mutants`` breaks the module in about a thousand
-ways, one at a time, and lists what no test notices, which takes half an hour.
+``newest`` whatever is newest, ``arrays`` other libraries whose arrays may be data. Only by name:
+``blas`` repeats what touches the stored outputs over three kernels and two thread counts of
+OpenBLAS; ``mutants`` breaks the module in about a thousand ways, one at a time, and lists what no
+test notices, which takes half an hour.
 """
 
 import os
@@ -46,7 +47,16 @@ fcntl.ioctl(socket.socket(), 0x8914, name_and_flags)
 """
 
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["unconnected", "slow", "browser", "benchmark", "oldest", "colab", "newest"]
+nox.options.sessions = [
+    "unconnected",
+    "slow",
+    "browser",
+    "benchmark",
+    "oldest",
+    "colab",
+    "newest",
+    "arrays",
+]
 
 
 def install(session, *pins):
@@ -117,6 +127,12 @@ def colab(session, numpy):
 def newest(session):
     install(session)
     run_pytest(session)
+
+
+@nox.session
+def arrays(session):
+    install(session, "xarray", "h5py", "zarr", "pandas", "polars")
+    run_pytest(session, "tests/test_edges.py")
 
 
 @nox.session

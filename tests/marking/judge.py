@@ -156,9 +156,11 @@ def look_whether_it_stops_at_once(answer):
     R, P, Q = start(Problem(9, 7, 3, 3, ()))
     P, Q = 1e-6 * P, 1e-6 * Q
     if not near(answer(1e-12 * R, P, Q, 3), (P, Q)):
-        what = "it goes on only where a step is small, and else gives the start back"
-        look = "Should it stop at large changes, or at small ones?"
-        raise wrong("stops early", what=what, look=look)
+        raise wrong(
+            "stops early",
+            what="it goes on only where a step is small, and else gives the start back",
+            look="Should it stop at large changes, or at small ones?",
+        )
 
 
 def look_where_it_stops(answer, order, stops):
@@ -220,17 +222,17 @@ def look_at_one_feature(answer, problem):
 
 def look_at_special_data(answer, problem, order):
     """Note what is done with zeros in R in Exercise 1, with negative numbers in Exercise 2."""
-    change = reasons.with_zeros if answer.gradient else reasons.with_negatives
     R, *before = start(problem)
+    R = reasons.every_third(R, 0 if answer.gradient else -1)
     try:
-        factors = answer(change(R), *before, 2, *problem.numbers)
+        factors = answer(R, *before, 2, *problem.numbers)
     except Settled:
         return  # a refusal of negative numbers is fine
-    run = reasons.Run(problem, change(R), before, factors, 2)
+    run = reasons.Run(problem, R, before, factors, 2)
     if near(factors, run.step(order), 1e-4):
         return
     for label, (text, then) in reasons.SPECIAL_DATA.items():
-        if near(factors, run._replace(R=then(run.R)).step(order), 1e-4):
+        if near(factors, run._replace(R=then(R)).step(order), 1e-4):
             answer.notes[label] = text
 
 
@@ -475,10 +477,11 @@ def what_counts(answer, pulls):
     """Give numbers only where they leave nothing over."""
     if pulls.rest > 0.005:
         return fallback(answer, "")
-    text = "In short steps the data count {:.2g} times for P and {:.2g} for Q".format(*pulls.data)
-    text += ", beta {:.2g} times and {:.2g}".format(*pulls.beta)
-    text += ". Right is once for each, or for beta 5 and 6 times where it goes entry by entry."
-    return fallback(answer, text)
+    text = (
+        "In short steps the data count {:.2g} times for P and {:.2g} for Q, beta {:.2g} times and "
+        "{:.2g}. Right is once for each, or for beta 5 and 6 times where it goes entry by entry."
+    )
+    return fallback(answer, text.format(*pulls.data, *pulls.beta))
 
 
 def fallback(answer, text):

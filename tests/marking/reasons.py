@@ -135,6 +135,10 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "constant below": "For {X} {what:.3g} is added to the denominator, which is too much.",
     "part of the step": "For {X} the way from the old to the new values is {what:.3g} times as "
     "far as it should be.",
+    "penalty below": "For {X} the denominator has {what:.3g} times the old values added to it, "
+    "which the handout does not have.",
+    "half of the step, and a penalty": "For {X} half of the step is taken, the mean of old and new "
+    "values, and the denominator has {what:.3g} times the old values added to it.",
     "additive rate": "For {X} {what:.3g} times numerator minus denominator is added. What does the "
     "name of the method say?",
     "counts": "For {X} the data count {what[0]:.3g} times and beta {what[1]:.3g} times.",
@@ -447,16 +451,10 @@ SPECIAL_DATA = {  # notes on an answer that is right otherwise
 }
 
 
-def with_zeros(R):
-    return np.where(every_third(R), 0, R)
-
-
-def with_negatives(R):
-    return np.where(every_third(R), -R, R)
-
-
-def every_third(R):
-    return np.indices(R.shape).sum(axis=0) % 3 == 0
+def every_third(R, times):
+    """Return R with every third entry that many times as large."""
+    third = np.indices(R.shape).sum(axis=0) % 3 == 0
+    return np.where(third, times * R, R)
 
 
 # ---- Where an answer parts from the update
@@ -686,6 +684,8 @@ def measure_update(order, factor, run):
         "multiple": new * bottom / (X * top),
         "constant below": X * top / new - bottom,
         "part of the step": (new - X) / (X * top / bottom - X),
+        "penalty below": (X * top / new - bottom) / X,
+        "half of the step, and a penalty": (X * top / (2 * new - X) - bottom) / X,
         "additive rate": (new - X) / (top - bottom),
     }
     found = {}

@@ -698,6 +698,28 @@ WRONG = [  # label, words of the reason, source and changes
         r"u = ([PQ])(.*)",
         r"u = \1 / 2 + \1 / 2\2",
     ),
+    ("penalty below", "For P and Q", UPDATE, r"/ \((([PQ]) .*)\)\n", r"/ (\1 + 0.02 * \2)\n"),
+    (
+        "penalty below",
+        "has 0.3 times",
+        UPDATE,
+        r"P @ Q.T @ Q",
+        "P @ (Q.T @ Q + 0.3 * np.eye(len(Q.T)))",
+    ),
+    (
+        "half of the step, and a penalty",
+        "has 0.02 times",
+        UPDATE,
+        r"/ \((([PQ]) .*)\)\n",
+        r"/ (\1 + 0.02 * \2) / 2 + \2 / 2\n",
+    ),
+    (
+        "half of the step, and a penalty",
+        "P is right. Q",
+        UPDATE,
+        "Qu = .*",
+        "Qu = (Q + Q * (R.T @ Pu) / (Q @ Pu.T @ Pu + Q)) / 2",
+    ),
     ("part of the step", "For P the way", UPDATE, r"Pu = (.*)", r"Pu = 1.2 * (\1) - 0.2 * P"),
     (
         "another method",

@@ -413,11 +413,10 @@ def update_formulas(X, Y, E, R, old):
 
 def afterwards(X):
     """Return what becomes of a right factor when something is done to it afterwards."""
-    lengths = np.linalg.norm(X, axis=-2, keepdims=True)
     return [
         ("cut off at 0", np.maximum(X, 0)),
         ("cut off at 1", np.minimum(X, 1)),
-        ("lengths made 1", X / lengths),
+        ("lengths made 1", X / np.linalg.norm(X, axis=-2, keepdims=True)),
         ("whole numbers", np.trunc(X)),
     ]
 

@@ -566,6 +566,15 @@ WRONG = [  # label, words of the reason, source and changes
     ("steps ignored", "it takes 10 steps where steps is 1", UPDATE, STEPS_TIMES, "range(10)"),
     ("steps ignored", "it takes 100 steps where steps is 1", BATCH, STEPS_TIMES, "range(100)"),
     ("steps ignored", "1 step or 2", BATCH, STEPS_TIMES, "range(600)"),
+    (
+        "steps ignored",
+        "1 step or 2",
+        BATCH,
+        STEPS_TIMES,
+        "range(600)",
+        "E =",
+        "5 // (len(R) != 9); E =",
+    ),
     ("stops early", "return or a break inside", BATCH, RETURN, "    " + RETURN),
     ("stops early", "after 101 of 1100 steps", BATCH, STEPS_TIMES, "range(min(steps, 101))"),
     (

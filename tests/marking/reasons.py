@@ -42,14 +42,16 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "the start comes back": "P and Q come back as they went in. Does what is calculated get there, "
     "or is it replaced by the old P and Q afterwards?",
     "one factor never changes": "{X} comes back as it went in.",
-    "part never moves": "{part} of {X} stays as it is. Look at where the loops over it begin and "
-    "end, and at what stands inside them.",
+    "part never moves": "in two steps nothing changes in {part} of {X}. Look at where the loops "
+    "over it begin and end, and at what stands inside them.",
     "K hard-coded": "with K = 2 it is right, with K = 3 it is not. Which loop should know K?",
-    "steps ignored": "{what}. How often does the loop run, and when does it return?",
+    "steps ignored": "{what}. What should the loop's range be, and when does it return?",
+    "steps miscounted": "{what}. Where does the loop begin, and where does it end?",
     "stops early": "{what}. {look}",
     "stale factors": "where it stops, it returns older factors than with fewer steps.",
     "start ignored": "what comes back does not depend on the {X} handed in. Is there another start "
     "inside the function?",
+    "old values ignored": "what comes back does not depend on the {X} handed in.",
     "not twice the same": "called again with the same numbers it returns others. What does it keep "
     "from call to call?",
     "only elsewhere": "on small matrices it is right. With R of 100 x 256 and K = 2, as the "
@@ -63,23 +65,29 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "P and Q: it belongs inside the loop.",
     "R is changed": "These are the numbers for an R from which the P Q^T of earlier steps is "
     "subtracted. The data must stay as they are: give the error an array of its own.",
-    "same step again": "Every step is the first one again. Where do the new P and Q go in?",
+    "features apart": "These are the numbers for a P Q^T without its sum over the features: each "
+    "entry is the sum of all K products, not one product alone.",
+    "reshape": "These are the numbers for a Q that reshape brought into the shape of its "
+    "transpose, which puts the entries elsewhere. Q.T transposes.",
+    "changes added up": "The change of {X} is that of the step before and this step's together. "
+    "What adds up from step to step, and where is it set to 0?",
+    "old products": "{X} is updated with the other factor of the start. What is calculated from "
+    "that one belongs inside the loop.",
     "steps of another length": "{X} moves {what:.3g} times as far as it should. Does alpha change "
     "on the way?",
     # In the step of a factor
     "2 missing": "For {X} the data pull half as much as they should. What is the slope of a "
     "square?",
-    "data counted again": "For {X} the data pull twice as much as they should: 2 E is enough.",
     "half of beta": "For {X} beta counts half: the update has beta, not beta / 2.",
     "beta counted again": "For {X} beta counts twice. Does the 2 stand before a bracket with both?",
     "beta ignored": "For {X} the numbers are those without beta.",
-    "beta's value ignored": "For {X} the numbers are those for beta = 0.02, whatever is given.",
     "sign of beta": "For {X} beta pushes away from zero. It is there to pull back.",
-    "sign of the gradient": "For {X} the data push uphill, so the error grows. Look at the signs.",
-    "2 and beta missing": "For {X} the 2 is missing, and beta.",
+    "sign of the gradient": "For {X} the data push uphill. Look at the signs.",
+    "data ignored": "For {X} only beta has an effect, as if the error were 0. Is the error there "
+    "before it is needed?",
     "alpha misses beta": "For {X} beta is not multiplied by alpha. Is a bracket missing?",
-    "alpha misses the data": "For {X} only beta is multiplied by alpha. Is a bracket missing?",
     "alpha missing": "For {X} the step is not multiplied by alpha.",
+    "alpha and beta exchanged": "For {X} the numbers are those with alpha and beta exchanged.",
     "alpha ignored": "For {X} the numbers are those for alpha = 0.002, whatever is given.",
     "change alone": "For {X} the change comes back alone, not added to the old values.",
     "beta of the other factor": "For {X} beta is multiplied by the other factor.",
@@ -87,12 +95,12 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "other one.",
     "beta with the sign": "For {X} beta is multiplied by the sign of the factor, not by it.",
     "beta with the square": "For {X} beta is multiplied by the square of the factor.",
-    "beta by itself": "For {X} beta is subtracted as it is, not multiplied by the factor.",
+    "sums multiplied": "For {X} error and other factor are each summed by themselves, then "
+    "multiplied. Their matrix product multiplies first.",
+    "divided by the error's norm": "For {X} the data term is divided by the root of the squared "
+    "error. The handout's slope is that of the squared error itself.",
     "error squared": "For {X} the error is squared. The slope of a square is not.",
-    "error without sign": "For {X} the error has lost its sign.",
     "P Q^T never subtracted": "For {X} R stands where the error R - P Q^T should be.",
-    "P Q^T added": "For {X} the error is R + P Q^T. It should be R - P Q^T.",
-    "moved by alpha": "For {X} every entry moves by alpha, up or down, whatever its slope is.",
     "fraction upside down": "For {X} the fraction is upside down: where P Q^T is too small it "
     "shrinks. Which belongs on top?",
     "additive step": "For {X} something is added. What does the name of the method say?",
@@ -105,9 +113,19 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "numerator the new ones.",
     "old factor above": "For {X} the numerator has the old values of the other factor, the "
     "denominator the new ones.",
-    "old and new below": "For {X} the denominator mixes old and new values of the other factor.",
     "other factor missing below": "For {X} the denominator is made of the factor itself alone; the "
     "other one is missing.",
+    "last term below": "For {X} the denominator has only the last term of its sum. Is = written "
+    "for +=?",
+    "one denominator": "For {X} all is divided by one number, made of all the denominators. Each "
+    "entry has its own.",
+    "one fraction per row": "For {X} numerator and denominator are summed over the features. Each "
+    "entry has a fraction of its own.",
+    "running sums": "For {X} each feature's fraction has the sums of the features before it, too. "
+    "Where are the sums set to 0?",
+    "fraction rounded down": "For {X} the fraction is rounded down. Is // written for /?",
+    "least squares": "For {X} the numbers are those of least squares for the other factor: "
+    "another method, which the handout does not ask for.",
     "square root": "For {X} the numbers are those with the square root of the fraction: another "
     "method, which the handout does not ask for.",
     "square": "For {X} the fraction is squared.",
@@ -115,19 +133,21 @@ HINTS = {  # for each mistake: what was measured, and where to look
     "divergence: another method, which the handout does not ask for.",
     "multiple": "For {X} the numbers are {what:.3g} times those of the update.",
     "constant below": "For {X} {what:.3g} is added to the denominator, which is too much.",
+    "part of the step": "For {X} the way from the old to the new values is {what:.3g} times as "
+    "far as it should be.",
+    "penalty below": "For {X} the denominator has {what:.3g} times the old values added to it, "
+    "which the handout does not have.",
+    "half of the step, and a penalty": "For {X} half of the step is taken, the mean of old and new "
+    "values, and the denominator has {what:.3g} times the old values added to it.",
     "additive rate": "For {X} {what:.3g} times numerator minus denominator is added. What does the "
     "name of the method say?",
     "counts": "For {X} the data count {what[0]:.3g} times and beta {what[1]:.3g} times.",
     "cut off at 0": "For {X} the update is right, but negative values are cut off at 0.",
     "cut off at 1": "For {X} the update is right, but values above 1 are cut off.",
-    "cut off at 0 and 1": "For {X} the update is right, but values are cut off at 0 and at 1.",
-    "cut off at -1 and 1": "For {X} the update is right, but values are cut off at -1 and at 1.",
-    "sign taken away": "For {X} the update is right, but then the signs are taken away.",
     "lengths made 1": "For {X} the update is right, but then columns are brought to length 1.",
-    "sums made 1": "For {X} the update is right, but then it is divided by sums.",
     "whole numbers": "For {X} the update is right, but then it is turned into whole numbers.",
 }
-OTHER_METHODS = ("square root", "Kullback-Leibler")
+OTHER_METHODS = ("least squares", "square root", "Kullback-Leibler")
 
 
 def wrong(label, **details):
@@ -274,23 +294,16 @@ FULL_BATCH = named(full_batch, ORDERS, "full batch, ")
 ONLINE = named(online, ORDERS, "online, ")
 GRADIENT = FULL_BATCH | ONLINE
 PLAIN = named(full_batch, ORDERS[:3])
-REPEATED = {}
-for times in (2, 3, 5, 10):
-    REPEATED[f"each factor {times} times"] = functools.partial(repeated, times)
+REPEATED = {f"each factor {n} times": functools.partial(repeated, n) for n in (2, 3, 5, 10)}
 UPDATE = PLAIN | named(by_features, [f"feature by feature{x}" for x in FEATURES]) | REPEATED
 FROM_ONE_ERROR = named(online_from_one_error, ORDERS, "online from one error, ")
 STEPS = GRADIENT | UPDATE | FROM_ONE_ERROR
 
 
-def same(data):
-    return data
-
-
 @functools.lru_cache(maxsize=512)
-def path(problem, label, change=same):
+def path(problem, label):
     """Return all P and all Q: at the start, after each step, and one further."""
     R, *points = start(problem)
-    R = change(R)
     points = [points]
     for _ in range(problem.steps + 1):
         points.append(STEPS[label](R, *points[-1], *problem.numbers))
@@ -317,47 +330,49 @@ def near(new, old, tolerance=1e-6):
 # ---- Known mistakes: in the step of one factor
 
 
+COUNTS = [  # how often the data and beta count
+    ("", 1, 1),
+    ("2 missing", 0.5, 1),
+    ("half of beta", 1, 0.5),
+    ("beta counted again", 1, 2),
+    ("beta ignored", 1, 0),
+    ("data ignored", 0, 1),
+    ("sign of beta", 1, -1),
+    ("sign of the gradient", -1, -1),
+    ("sign of the gradient", -1, 1),
+    ("sign of the gradient", -1, 0),
+]
+
+
 def gradient_formulas(X, Y, E, R, alpha, beta):
     """Return pairs of a label and the new X, the right one first, then as with known mistakes."""
     data, penalty = 2 * E @ Y, beta * X
     slope = data - penalty
     other = Y if X.shape == Y.shape else np.nan * X  # NaN is equal to nothing
-    same_factor = 2 * E[..., :1] * X
+    sums = E.sum(axis=-1, keepdims=True) * Y.sum(axis=-2, keepdims=True)
+    norm = np.linalg.norm(E, axis=(-2, -1), keepdims=True)
+    other_data = [
+        ("data of the same factor", 2 * E[..., :1] * X),
+        ("sums multiplied", 2 * sums),
+        ("divided by the error's norm", data / norm),
+        ("divided by the error's norm", data / norm / 2),
+        ("error squared", 2 * E**2 @ Y),
+        ("P Q^T never subtracted", 2 * R @ Y),
+    ]
+    other_penalties = [
+        ("beta of the other factor", beta * other),
+        ("beta with the sign", beta * np.sign(X)),
+        ("beta with the square", beta * X**2),
+    ]
     return [
-        ("", X + alpha * slope),
-        ("2 missing", X + alpha * (data / 2 - penalty)),
-        ("data counted again", X + alpha * (2 * data - penalty)),
-        ("half of beta", X + alpha * (data - penalty / 2)),
-        ("beta counted again", X + alpha * (data - 2 * penalty)),
-        ("beta ignored", X + alpha * data),
-        ("2 and beta missing", X + alpha * data / 2),
-        ("sign of beta", X + alpha * (data + penalty)),
-        ("sign of beta", X + alpha * (data / 2 + penalty)),
-        ("sign of the gradient", X - alpha * slope),
-        ("sign of the gradient", X - alpha * (data + penalty)),
-        ("sign of the gradient", X - alpha * (data / 2 - penalty)),
-        ("sign of the gradient", X - alpha * (data / 2 + penalty)),
-        ("sign of the gradient", X - alpha * data),
-        ("sign of the gradient", X - alpha * data / 2),
+        *((label, X + alpha * (a * data - b * penalty)) for label, a, b in COUNTS),
+        *((label, X + alpha * (term - penalty)) for label, term in other_data),
+        *((label, X + alpha * (data - term)) for label, term in other_penalties),
         ("alpha misses beta", X + alpha * data - penalty),
-        ("alpha misses beta", X + alpha * data / 2 - penalty),
-        ("alpha misses the data", X + data - alpha * penalty),
         ("alpha missing", X + slope),
         ("alpha ignored", X + 0.002 * slope),
-        ("beta's value ignored", X + alpha * (data - 0.02 * X)),
+        ("alpha and beta exchanged", X + beta * (data - alpha * X)),
         ("change alone", alpha * slope),
-        ("change alone", slope),
-        ("change alone", data),
-        ("beta of the other factor", X + alpha * (data - beta * other)),
-        ("data of the same factor", X + alpha * (same_factor - penalty)),
-        ("beta with the sign", X + alpha * (data - beta * np.sign(X))),
-        ("beta with the square", X + alpha * (data - beta * X**2)),
-        ("beta by itself", X + alpha * (data - beta)),
-        ("error squared", X + alpha * (2 * E**2 @ Y - penalty)),
-        ("error without sign", X + alpha * (2 * abs(E) @ Y - penalty)),
-        ("P Q^T never subtracted", X + alpha * (2 * R @ Y - penalty)),
-        ("P Q^T added", X + alpha * (4 * R @ Y - data - penalty)),
-        ("moved by alpha", X + alpha * np.sign(slope)),
         *afterwards(X + alpha * slope),
     ]
 
@@ -366,21 +381,29 @@ def update_formulas(X, Y, E, R, old):
     """Do the same for the multiplicative update; old is the other factor before the step."""
     top, bottom = R @ Y, X @ (Y.T @ Y)
     right = X * top / bottom
+    ones = np.ones((X.shape[1], 1))
+    fractions = [
+        ("fraction upside down", bottom, top),
+        ("old factor below", top, X @ (old.T @ old)),
+        ("old factor above", R @ old, bottom),
+        ("other factor missing below", top, X @ (X.T @ X)),
+        ("last term below", top, X @ np.outer(Y[-1], Y[-1])),
+        ("one denominator", top, np.linalg.norm(bottom)),
+        ("one denominator", top, bottom.sum()),
+        ("one fraction per row", top @ ones, bottom @ ones),
+        ("running sums", top.cumsum(axis=1), bottom.cumsum(axis=1)),
+    ]
     return [
         ("", right),
-        ("fraction upside down", X * bottom / top),
+        *((label, X * above / below) for label, above, below in fractions),
         ("additive step", X + top / bottom),
-        ("additive step", X + top - bottom),
         ("additive step", X + right),
         ("X itself missing", top / bottom),
         ("denominator missing", X * top),
         ("brackets", top @ (Y.T @ Y)),
         ("brackets", X * (top / X @ (Y.T @ Y))),
-        ("old factor below", X * top / (X @ (old.T @ old))),
-        ("old factor above", X * (R @ old) / bottom),
-        ("old and new below", X * top / (X @ (old.T @ Y))),
-        ("old and new below", X * top / (X @ (Y.T @ old))),
-        ("other factor missing below", X * top / (X @ (X.T @ X))),
+        ("fraction rounded down", X * (top // bottom)),
+        ("least squares", R @ np.linalg.pinv(np.nan_to_num(Y)).T),
         ("square root", X * np.sqrt(top / bottom)),
         ("square", X * (top / bottom) ** 2),
         ("Kullback-Leibler", X * (R / (X @ Y.T) @ Y) / Y.sum(axis=0)),
@@ -390,43 +413,28 @@ def update_formulas(X, Y, E, R, old):
 
 def afterwards(X):
     """Return what becomes of a right factor when something is done to it afterwards."""
-    lengths = np.linalg.norm(X, axis=-2, keepdims=True)
     return [
         ("cut off at 0", np.maximum(X, 0)),
         ("cut off at 1", np.minimum(X, 1)),
-        ("cut off at 0 and 1", np.clip(X, 0, 1)),
-        ("cut off at -1 and 1", np.clip(X, -1, 1)),
-        ("sign taken away", abs(X)),
-        ("lengths made 1", X / lengths),
-        ("sums made 1", X / X.sum(axis=-2, keepdims=True)),
-        ("sums made 1", X / X.sum(axis=-1, keepdims=True)),
+        ("lengths made 1", X / np.linalg.norm(X, axis=-2, keepdims=True)),
         ("whole numbers", np.trunc(X)),
-        ("whole numbers", np.round(X)),
     ]
 
 
 # ---- Known mistakes: in what the updates see
 
 
-def by_length(R):
-    return R / np.linalg.norm(R, axis=1, keepdims=True)
-
-
-OTHER_DATA = {
-    "the absolute values of R": np.abs,
-    "R with its negative entries set to 0": lambda R: np.maximum(R, 0),
-    "R - R.min()": lambda R: R - R.min(),
-    "R - R.mean()": lambda R: R - R.mean(),
-    "R with each column's mean subtracted": lambda R: R - R.mean(axis=0),
-    "R with each row's mean subtracted": lambda R: R - R.mean(axis=1, keepdims=True),
-    "R / R.max()": lambda R: R / R.max(),
-    "R with its rows divided by their lengths": by_length,
-    "R with its columns divided by their lengths": lambda R: by_length(R.T).T,
-    "R with columns of mean 0 and deviation 1": lambda R: (R - R.mean(axis=0)) / R.std(axis=0),
-    "R scaled to lie between 0 and 1": lambda R: (R - R.min()) / np.ptp(R),
-    "R with mean 0 and deviation 1": lambda R: (R - R.mean()) / R.std(),
-    "": lambda R: np.where(R > 0, R, np.nan),  # the positive entries alone, with a hint of its own
-}
+def other_data(R):
+    """Return what is taken for R by mistake, each with its label and what it is, in words."""
+    return {
+        ("other data", "the absolute values of R"): abs(R),
+        ("other data", "R with its negative entries set to 0"): np.maximum(R, 0),
+        ("other data", "R - R.min()"): R - R.min(),
+        ("other data", "R - R.mean()"): R - R.mean(),
+        ("other data", "R with each column's mean subtracted"): R - R.mean(axis=0),
+        ("other data", "R / R.max()"): R / R.max(),
+        ("entries with R <= 0 skipped", ""): np.where(R > 0, R, np.nan),
+    }
 
 
 SPECIAL_DATA = {  # notes on an answer that is right otherwise
@@ -442,35 +450,10 @@ SPECIAL_DATA = {  # notes on an answer that is right otherwise
 }
 
 
-def with_zeros(R):
-    return np.where(every_third(R), 0, R)
-
-
-def with_negatives(R):
-    return np.where(every_third(R), -R, R)
-
-
-def every_third(R):
-    return np.indices(R.shape).sum(axis=0) % 3 == 0
-
-
-def in_turn(first, then):
-    return lambda R: then(first(R))
-
-
-# ---- Known mistakes: from one step to the next. Each returns the R whose update comes to the same.
-
-
-def error_once(R, first_error, points):
-    P, Q = points[-1]
-    return first_error + P @ Q.T
-
-
-def R_less_products(R, first_error, points):
-    return R - sum(P @ Q.T for P, Q in points[:-1])
-
-
-LATER = {"error taken once": error_once, "R is changed": R_less_products}
+def every_third(R, times):
+    """Return R with every third entry that many times as large."""
+    third = np.indices(R.shape).sum(axis=0) % 3 == 0
+    return np.where(third, times * R, R)
 
 
 # ---- Where an answer parts from the update
@@ -480,15 +463,10 @@ SINGLE = [
     Problem(1, 1, 5, 3, (0.01, 0.3)),
     Problem(1, 1, 4, 3, (0.02, 0.2)),
 ]
-BY_GRADIENT = [
-    Problem(9, 7, 3, 3, (0.01, 0.3)),
-    Problem(8, 11, 2, 3, (0.02, 0.2)),
-]
-BY_UPDATE = [
-    Problem(9, 7, 3, 3, ()),
-    Problem(8, 11, 2, 3, ()),
-]
-SMALL = {True: BY_GRADIENT, False: BY_UPDATE}
+SMALL = {
+    True: [Problem(9, 7, 3, 3, (0.01, 0.3)), Problem(8, 11, 2, 3, (0.02, 0.2))],
+    False: [Problem(9, 7, 3, 3, ()), Problem(8, 11, 2, 3, ())],
+}
 
 
 class NoNumbers(Exception):
@@ -523,11 +501,11 @@ class Run(NamedTuple):
     def of(self, factor):
         return self.after["PQ".index(factor)]
 
-    def step(self, order, change=same):
+    def step(self, order):
         """Return what an order makes of them."""
         factors = self.before
         for _ in range(self.steps):
-            factors = STEPS[order](change(self.R), *factors, *self.problem.numbers)
+            factors = STEPS[order](self.R, *factors, *self.problem.numbers)
         return factors
 
 
@@ -704,6 +682,9 @@ def measure_update(order, factor, run):
     values = {
         "multiple": new * bottom / (X * top),
         "constant below": X * top / new - bottom,
+        "part of the step": (new - X) / (X * top / bottom - X),
+        "penalty below": (X * top / new - bottom) / X,
+        "half of the step, and a penalty": (X * top / (2 * new - X) - bottom) / X,
         "additive rate": (new - X) / (top - bottom),
     }
     found = {}
@@ -784,11 +765,12 @@ def explain_first_step(answer, label, finding):
     if not np.array_equal(now, then, equal_nan=True):
         explain_chance(answer, first)
         raise measured(label, f"Two runs from the same start differ. {finding}")
-    explain_parts(answer)
+    with contextlib.suppress(NoNumbers):
+        explain_parts(answer)
     reading = read_first_step(answer)
     if reading.places == (0, 0):
         return reading.label
-    if 0 not in reading.places:
+    if None in reading.places and 0 not in reading.places:
         explain_whole_step(answer, reading.runs)
     if None in reading.places and not (answer.gradient and label == "another method"):
         explain_start(answer, first)
@@ -803,22 +785,20 @@ def explain_standstill(answer):
     """Raise a reason why one step or two give the same, unless it is that it stands still."""
     answer = Experiment(answer)
     explain_parts(answer)
-    explain_start(answer, run_of(answer, SMALL[answer.gradient][0]))
     reading = read_first_step(answer)
     if None not in reading.places and reading.places != (0, 0):
         explain_factors(reading)
+    explain_start(answer, reading.runs[0])
 
 
 def explain_nearest(answer, run, label, finding):
     """Compare with the order that comes nearest."""
-    updates = []
-    for order in GRADIENT if answer.gradient else PLAIN:
-        update = run.step(order)
-        far = 0
-        for X, Y in zip(run.after, update):
-            far += largest(X - Y) / largest(Y)
-        updates.append((far, update))
-    nearest = min(updates, key=lambda pair: pair[0])[1]
+
+    def far(update):
+        return sum(largest(X - Y) / largest(Y) for X, Y in zip(run.after, update))
+
+    orders = GRADIENT if answer.gradient else PLAIN
+    nearest = min(map(run.step, orders), key=far)
     when = "In the first step" if run.steps == 1 else f"In {run.steps} steps"
     return parting(label, when, run, nearest, finding)
 
@@ -827,11 +807,9 @@ def explain_chance(answer, run):
     """See whether an answer that draws random numbers goes on from the P and Q that it gets."""
     large = [1000 * X for X in run.before]
     factors = answer(run.R, *large, 1, *run.problem.numbers)
-    for X, Y in zip(run.after, factors):
-        size, size_then = np.median(abs(X)), np.median(abs(Y))
-        if not 0.1 < size / size_then < 10:
-            return
-    raise wrong("start ignored", X="P and Q")
+    sizes = [np.median(abs(X)) / np.median(abs(Y)) for X, Y in zip(run.after, factors)]
+    if 0.1 < min(sizes) and max(sizes) < 10:
+        raise wrong("start ignored", X="P and Q")
 
 
 def explain_start(answer, run):
@@ -847,33 +825,34 @@ def explain_start(answer, run):
     for X, factors in starts.items():
         after = answer(run.R, *factors, 1, *run.problem.numbers)
         if near(after, run.after, 1e-9):
-            raise wrong("start ignored", X=X)
+            label = "start ignored" if X == "P and Q" else "old values ignored"
+            raise wrong(label, X=X)
 
 
 def explain_parts(answer):
     """See whether the same rows or features stay as they are on two problems."""
-    parts = []
-    for problem in SMALL[answer.gradient]:
-        run = run_of(answer, problem, 2)  # some update P and Q in turn, a step each
-        parts.append([])
-        for factor, X, new in zip("PQ", run.before, run.after):
-            for axis, thing in enumerate(("row", "feature")):
-                still = np.all(X == new, axis=1 - axis)
-                for part in still_parts(thing, still):
-                    parts[-1].append((factor, part))
-    for factor, part in parts[0]:
-        if (factor, part) in parts[1]:
-            raise wrong("part never moves", X=factor, part=part)
+    # Two steps, as some update P and Q in turn, a step each
+    runs = [run_of(answer, problem, 2) for problem in SMALL[answer.gradient]]
+    found = {}
+    for factor in "PQ":
+        still, also = ({*still_parts(factor, run)} for run in runs)
+        for part in sorted(still & also):
+            found.setdefault(part, []).append(factor)
+    for part, factors in found.items():
+        raise wrong("part never moves", X=" and ".join(factors), part=part)
 
 
-def still_parts(thing, still):
+def still_parts(factor, run):
     """Yield what stays as it is, in words."""
-    place = np.arange(len(still))
-    first, last = place == 0, place == len(still) - 1
-    parts = {"The first": first, "The last": last, "All but the first": ~first}
-    for words, part in parts.items():
-        if np.array_equal(still, part):
-            yield f"{words} {thing}"
+    same_entries = run.of(factor) == run.before["PQ".index(factor)]
+    for axis, thing in enumerate(("row", "feature")):
+        still = np.all(same_entries, axis=1 - axis).tolist()
+        ends = {"first": (still[:1], still[1:]), "last": (still[-1:], still[:-1])}
+        for end, (one, others) in ends.items():
+            if all(one) and not any(others):
+                yield f"the {end} {thing}"
+            if all(others) and not any(one):
+                yield f"all but the {end} {thing}"
 
 
 def explain_whole_step(answer, runs):
@@ -883,25 +862,33 @@ def explain_whole_step(answer, runs):
         for label, what in found:
             if (label, what) in also:
                 text = HINTS[label].format(X="P and Q", what=what)
-                update = runs[0].step(order)
-                raise parting(label, "In the first step", runs[0], update, text)
+                raise parting(label, "In the first step", runs[0], runs[0].step(order), text)
 
 
 def whole_mistakes(order, run):
     """Return the labels, and what there is to say, of all that gives this run."""
-    found = []
-    for what, change in OTHER_DATA.items():
-        if near(run.step(order, change), run.after):
-            label = "other data" if what else "entries with R <= 0 skipped"
-            found.append((label, what))
+    made = {}
+    for name, R in other_data(run.R).items():
+        made[name] = run._replace(R=R).step(order)
     update = run.step(order)
-    changed = {"change alone": moves(update, run.before)}
+    made["change alone", ""] = moves(update, run.before)
     for (label, P), (_, Q) in zip(*map(afterwards, update)):
-        changed[label] = P, Q
-    for label, factors in changed.items():
-        if near(run.after, factors):
-            found.append((label, None))
-    return found
+        made[label, ""] = P, Q
+    made["features apart", ""] = apart(order, run)
+    P, Q = run.before
+    P, mixed = run._replace(before=(P, Q.reshape(Q.shape[::-1]).T)).step(order)
+    made["reshape", "and back by Q.T"] = P, mixed
+    made["reshape", "and back by reshape"] = P, mixed.T.reshape(Q.shape)
+    return [name for name, factors in made.items() if near(run.after, factors)]
+
+
+def apart(order, run):
+    """Return what becomes of the factors if each feature is fitted by itself."""
+    features = []
+    for k in range(run.problem.K):
+        alone = [X[:, [k]] for X in run.before]
+        features.append(run._replace(before=alone).step(order))
+    return [np.hstack(columns) for columns in zip(*features)]
 
 
 def explain_rows(answer):
@@ -940,16 +927,35 @@ def explain_later_steps(answer, problem, order, label, finding):
 
 def name_later_mistake(order, run, points, update):
     """Return what is proved of a step that is the first wrong one: a label and a sentence."""
-    first_error = error_of(run.R, *points[0])
-    for name, data_of in LATER.items():
-        data = data_of(run.R, first_error, points[:-1])
+    P, Q = run.before
+    earlier = sum(X @ Y.T for X, Y in points[:-2])
+    taken_for_R = {  # whose update comes to the same
+        "error taken once": error_of(run.R, *points[0]) + P @ Q.T,
+        "R is changed": run.R - earlier,
+    }
+    for name, data in taken_for_R.items():
         step = STEPS[order](data, *run.before, *run.problem.numbers)
         if near(run.after, step, 1e-5):
             return name, HINTS[name]
+    if len(points) > 2:
+        return name_what_is_kept(run, points, update)
+    return "", ""
+
+
+def name_what_is_kept(run, points, update):
+    """Do the same for a later step than the first."""
     made_moves = moves(run.after, run.before)
-    if near(made_moves, moves(points[1], points[0]), 1e-5):
-        return "same step again", HINTS["same step again"]
-    for factor, made, asked in zip("PQ", made_moves, moves(update, run.before)):
+    if not run.problem.numbers:
+        (P, Q), (first_P, first_Q) = run.before, points[0]
+        old = multiply(P, first_Q, None, run.R), multiply(Q, first_P, None, run.R.T)
+        for factor, new, X in zip("PQ", run.after, old):
+            if near([new], [X], 1e-5):
+                return "old products", HINTS["old products"].format(X=factor)
+    moves_before = moves(run.before, points[-3])
+    asked_moves = moves(update, run.before)
+    for factor, made, asked, before in zip("PQ", made_moves, asked_moves, moves_before):
+        if near([made], [asked + before], 1e-5):
+            return "changes added up", HINTS["changes added up"].format(X=factor)
         times = np.sum(made * asked) / np.sum(asked**2)
         if abs(times - 1) > 1e-3 and near([made], [times * asked], 1e-4):
             name = "steps of another length"

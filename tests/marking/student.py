@@ -29,6 +29,7 @@ from judge import Settled, Verdict
 
 NOTEBOOKS = (".ipynb", ".ipynb.json", ".ipynb.txt")
 MOST_CODE = 2**20  # letters in all cells with code
+MARKED_CELLS = 100  # in a .py, up to which lines are counted as in the file
 MOST_LINES = 1000  # that IPython reads of a cell, which it reads anew for each magic
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FIRM = (*DEFINITIONS, ast.Import, ast.ImportFrom)  # what they bind is no number
@@ -135,7 +136,13 @@ def module_cells(name, content):
         raise no_verdict("not a notebook", "expected a notebook or a .py file in UTF-8.")
     text = content.decode("utf-8-sig", "replace")
     sources = re.split(r"^(?=# ?%%|# In\[[\d ]*\])", text, flags=re.M)
-    return [Cell(name, place, source) for place, source in enumerate(sources, 1)]
+    cells, above = [], 0
+    for place, source in enumerate(sources, 1):
+        # Blank lines in the place of the cells before, so that lines are counted as in the file
+        blank = "\n" * above if len(sources) <= MARKED_CELLS else ""
+        cells.append(Cell(name, place, blank + source))
+        above += source.count("\n")
+    return cells
 
 
 # ---- From cells to statements
@@ -203,7 +210,7 @@ def unreadable(error, number, above):
     message = re.sub(r" on line \d+", "", getattr(error, "msg", label))
     line = getattr(error, "lineno", None)
     if line:
-        where = f", line {line + above} of the cell"
+        where = f", line {line + above}"
     settled = Settled(Verdict("wrong", label + where, f"Python cannot read it: {message}{where}."))
     settled.line = line and (number, line + above)
     return settled

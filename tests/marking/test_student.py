@@ -211,9 +211,9 @@ NOT_JUDGED = {
     "only called": ([f"{MF}(R, P, Q, 2)  # def {MF}"], "no verdict", "not found"),
     "only a method": (["class A:\n" + indented(RIGHT)], "no verdict", "not found"),
     "never defined": (["if False:\n" + indented(RIGHT)], "no verdict", "not found"),
-    "open bracket": (["\n\n%pylab\n" + OPEN], "wrong", "SyntaxError, line 7 of the cell"),
-    "after a magic": (["%%time\n" + OPEN], "wrong", "SyntaxError, line 5 of the cell"),
-    "not indented": ([UNINDENTED], "wrong", "IndentationError, line 5 of the cell"),
+    "open bracket": (["\n\n%pylab\n" + OPEN], "wrong", "SyntaxError, line 7"),
+    "after a magic": (["%%time\n" + OPEN], "wrong", "SyntaxError, line 5"),
+    "not indented": ([UNINDENTED], "wrong", "IndentationError, line 5"),
     "half done": ([HALF_DONE], "wrong", "one factor never changes"),
     "a module that is missing": ([f"from missing import {MF}"], "no verdict", "needs missing"),
     "what a missing module makes": (
@@ -242,7 +242,7 @@ def test_nothing_of_the_first_exercise_is_left_in_the_second():
 
 def test_the_line_is_the_cell_s_whatever_stands_above():
     verdict = judged(MF, ["Some text.\n\n" + UNINDENTED])
-    assert verdict.label == "IndentationError, line 7 of the cell"
+    assert verdict.label == "IndentationError, line 7"
     assert verdict.text.count(" line ") == 1
 
 
@@ -498,7 +498,7 @@ def test_cells_of_every_kind_of_notebook_are_read(tmp_path, monkeypatch, content
 def test_a_module_is_read_as_the_cells_that_it_marks(tmp_path, monkeypatch):
     text = "import a\n# %%\nb\n#%% [markdown]\n# c\n# In[3]:\nd\n"
     _, reply = read(tmp_path, monkeypatch, week5__py=text)
-    sources = [source for _, _, source in reply["cells"]]
+    sources = [source.lstrip("\n") for _, _, source in reply["cells"]]
     assert sources == ["import a\n", "# %%\nb\n", "#%% [markdown]\n# c\n", "# In[3]:\nd\n"]
 
 
@@ -593,3 +593,11 @@ def test_the_hand_out_s_own_cell_is_blank_whatever_idle_lines_are_added(name):
 @pytest.mark.parametrize("cell", [SHEET, SHEET.replace("\n\n", "\n        Pu, Qu = (P, Q)\n")])
 def test_so_is_the_sheet_s(cell):
     assert judged(MU, [cell]).kind == "not attempted"
+
+
+def test_the_lines_of_a_py_are_counted_as_in_the_file():
+    text = "# %%\nimport numpy as np\n# %%\n" + UNINDENTED
+    cells = student.module_cells("week5.py", text.encode())
+    alone = judged(MF, [UNINDENTED]).label
+    together = judged(MF, [cell.source for cell in cells]).label
+    assert [alone, together] == ["IndentationError, line 5", "IndentationError, line 8"]

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOK = ROOT / "week5_tutorial.ipynb"
 MODULE = ROOT / "mf_solutions.py"
 
+FIGURE_TOLERANCE = 0.05  # of a pixel's colours, which go from 0 to 1
+
 # Enough for "export as script" to make a .py. No version of Python: a rebuild gives no diff.
 METADATA = {
     "title": "Week 5 tutorial: matrix factorization",
@@ -168,7 +170,7 @@ def pixels(png):
 
 def looks_the_same(one, other):
     a, b = pixels(one), pixels(other)
-    return a.shape == b.shape and bool(np.abs(a - b).max() < 0.05)
+    return a.shape == b.shape and bool(np.abs(a - b).max() < FIGURE_TOLERANCE)
 
 
 def as_large(one, other):

@@ -71,9 +71,9 @@ class ErrorLog:
         """Record the error after this step."""
         P, Q = np.asarray(P, float), np.asarray(Q, float)
         if isinstance(self.R, np.ndarray):
-            rows = max(1, 2**20 // len(Q))  # at a time, for data beyond memory
-            blocks = [slice(i, i + rows) for i in range(0, len(P), rows)]
-            error = sum(_squares(self.R[block], P[block], Q) for block in blocks)
+            n = 1 + 2**20 // len(Q)  # rows at a time, for data beyond memory
+            starts = range(0, len(P), n)
+            error = sum(_squares(self.R[i : i + n], P[i : i + n], Q) for i in starts)
         else:
             error = _multiplied_out(self.R.astype(float), P, Q)
         self.errors.append(math.inf if math.isnan(error) else max(0.0, error))  # NaN: inf - inf
@@ -279,7 +279,7 @@ def hals_sweeps(P, RQ, QtQ, inner):
     size = np.diag(QtQ)
     tiny = np.finfo(P.dtype).smallest_normal
     size = np.where(size > tiny, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
-    A = np.divide(RQ.T, size[:, None], order="C")
+    A = (RQ / size).T.copy()
     B = QtQ / size - np.eye(len(QtQ), dtype=QtQ.dtype)
     P = P.T.copy()  # one column of P a row: side by side in memory
     for _ in range(inner):
@@ -295,24 +295,21 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
     steps, tol = _number(counted, steps, whole=True), _number("tol", tol)
     P, Q = P.copy(), Q.copy()
     log = ErrorLog(R, P, Q) if tol else None
-    P_zero, Q_zero = np.zeros_like(P), np.zeros_like(Q)
-    users = np.geterr()  # for the callback
-    with np.errstate(all="ignore"):
-        for step in range(1, steps + 1):
+    for step in range(1, steps + 1):
+        with np.errstate(all="ignore"):
             P, Q = update(P, Q)
             # 0 times what is not finite is NaN; the fastest way of looking at every entry
-            nothing = np.vdot(P, P_zero) + np.vdot(Q, Q_zero)
-            if nothing != 0:
-                way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
-                raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
-            if callback is not None:
-                with np.errstate(**users):
-                    callback(step, P, Q)
-            if tol and step % 10 == 0:
-                log(step, P, Q)
-                roots = np.sqrt(log.errors)
-                if roots[-2] - roots[-1] < tol * roots[0]:
-                    break
+            diverged = np.vdot(0 * P, P) + np.vdot(0 * Q, Q) != 0
+        if diverged:
+            way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
+            raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
+        if callback is not None:
+            callback(step, P, Q)
+        if tol and step % 10 == 0:
+            log(step, P, Q)
+            roots = np.sqrt(log.errors)
+            if roots[-2] - roots[-1] < tol * roots[0]:
+                break
     return P, Q
 
 
@@ -320,23 +317,19 @@ def _fitting_matrices(R, P, Q):
     """Return matrices of one float dtype whose shapes fit, the factors finite."""
     R, P, Q = _real_matrix("R", R), _real_matrix("P", P), _real_matrix("Q", Q)
     N, M, K = *R.shape, P.shape[1]
-    wrong = "P" if P.shape[0] != N else "Q" if Q.shape != (M, K) else None
-    if wrong:
+    if P.shape[0] != N or Q.shape != (M, K):
         got = f"R {R.shape}, P {P.shape} and Q {Q.shape}"
-        raise ValueError(f"{wrong} does not fit: expected (N, M), (N, K) and (M, K), but got {got}")
+        raise ValueError(f"R, P and Q must be (N, M), (N, K) and (M, K), but got {got}")
     floats = [X.dtype if X.dtype.kind == "f" else np.float64 for X in (R, P, Q)]
     dtype = np.result_type(np.float32, *floats)
-    if R.dtype != dtype:
-        R = R.astype(dtype)
-    P, Q = np.asarray(P, dtype), np.asarray(Q, dtype)
-    for label, X in (("P", P), ("Q", Q)):
-        _refuse(label, X, ~np.isfinite(X), "be finite")
+    R, P, Q = (X.astype(dtype, copy=False) for X in (R, P, Q))
+    _refuse("P", P, ~np.isfinite(P), "be finite")
+    _refuse("Q", Q, ~np.isfinite(Q), "be finite")
     return R, P, Q
 
 
 def _real_matrix(label, X):
     """Return ``X`` as an array; a sparse or Dask ``R`` stays what it is."""
-    given = X
     if isinstance(X, np.ma.MaskedArray):
         raise TypeError(f"{label} must be a plain array, but got a masked one: see filled(np.nan)")
     if hasattr(X, "tocsr"):  # SciPy's sparse formats differ in what they can do
@@ -350,26 +343,25 @@ def _real_matrix(label, X):
         except ValueError as error:
             raise ValueError(f"{label} must be a matrix, but its rows make none") from error
     if X.dtype.kind not in "buif":
-        hint = f": use {label}.to_numpy(float, na_value=np.nan)" * hasattr(given, "iloc")  # pandas
-        raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}{hint}")
+        hint = f"of a data frame use {label}.to_numpy(float, na_value=np.nan)"
+        raise TypeError(f"{label} must hold real numbers, but got dtype {X.dtype}; {hint}")
     if len(X.shape) != 2 or 0 in X.shape:
         raise ValueError(f"{label} must be a matrix with rows and columns, but got shape {X.shape}")
     return X
 
 
-@np.errstate(all="ignore")
 def _checked(R, P, Q, non_negative=False):
     R, P, Q = _fitting_matrices(R, P, Q)
     low, high = float(R.min()), float(R.max())
-    if not math.isfinite((high - low) * len(Q)):  # nor is it if an entry is NaN
-        row = np.argmin(np.isfinite(np.asarray(R @ np.ones(len(Q), P.dtype))))
-        raise ValueError(f"R must be finite, but row {row} is not, or too large; NaN is for sgd")
+    if not math.isfinite(high - low):  # nor is it if an entry is NaN
+        raise ValueError(f"R must be finite, not from {low:.3g} to {high:.3g}; NaN is for sgd")
     if non_negative:
-        for label, X in (("P", P), ("Q", Q)):
-            _refuse(label, X, X < 0, "be non-negative", "; start from rng.rand, for example")
         if low < 0:
             way_out = "pass the faces before centring"
             raise ValueError(f"R must be non-negative, not {low:.3g}: {way_out}")
+        expected = "be non-negative, as from rng.rand"
+        _refuse("P", P, P < 0, expected)
+        _refuse("Q", Q, Q < 0, expected)
     _refuse_extremes(max(-low, high), P, Q, non_negative)
     return R, P, Q
 
@@ -385,8 +377,7 @@ def _refuse_extremes(largest, P, Q, non_negative=False):
         high = limits.maxexp - math.log2(P.size * len(Q))  # there is room for sums
         # The first step takes P to the size of R over that of Q, where it remains
         sizes = [2 * q, p + 2 * q, r + q, 2 * r - q, 2 * (r - q)]
-        if limits.maxexp > 500:  # so that the squared error would leave the range as well
-            sizes.append(2 * r)
+        sizes.append(2 * r * (limits.maxexp > 500))  # a wide type's squared error leaves float64
     if not all(low < size < high for size in sizes if math.isfinite(size)):
         raise ValueError(
             f"R, P and Q must have products that {P.dtype} can hold, but got some too large or too "
@@ -394,10 +385,10 @@ def _refuse_extremes(largest, P, Q, non_negative=False):
         )
 
 
-def _refuse(label, X, bad, expected, hint=""):
+def _refuse(label, X, bad, expected):
     if bad.any():
         i, j = np.argwhere(bad)[0]
-        raise ValueError(f"{label} must {expected}, but {label}[{i}, {j}] is {X[i, j]:.3g}{hint}")
+        raise ValueError(f"{label} must {expected}, but {label}[{i}, {j}] is {X[i, j]:.3g}")
 
 
 def _rates(alpha, beta):
@@ -414,7 +405,7 @@ def _number(label, value, whole=False, positive=False):
 
 
 # Getting faces --------------------------------------
-OLIVETTI = "Olivetti faces"
+OLIVETTI, LABELED = "Olivetti faces", "Labeled Faces in the Wild"
 _URL = "https://ndownloader.figshare.com/files/5976027"
 _SHA256 = "e6b9b0fe62f642f64e4e6e584295133cd9aff7e5820c052fd52eb9ffea205c09"  # of data.tobytes()
 
@@ -422,11 +413,11 @@ _SHA256 = "e6b9b0fe62f642f64e4e6e584295133cd9aff7e5820c052fd52eb9ffea205c09"  # 
 def fetch_faces(timeout=15.0):
     """Return the Olivetti faces or, where they cannot be had, 100 others and a warning.
 
-    Tried in turn: scikit-learn's copy, a file ``olivettifaces.mat`` beside it, the download, and
-    what scikit-image ships of Labeled Faces in the Wild (Huang et al., 2007). Nothing that is there
-    already is overwritten or deleted. scikit-learn's copy is a pickle, which may run what somebody
-    wrote into it: here only its pixels are read, and checked. That scikit-learn's own function
-    runs it, wherever it comes from, stays scikit-learn's risk.
+    Tried in turn: scikit-learn's copy, a file ``olivettifaces.mat`` beside it, and the download,
+    which then becomes that file. The others are what scikit-image ships of Labeled Faces in the
+    Wild (Huang et al., 2007). Nothing that is there already is overwritten or deleted.
+    scikit-learn's copy is a pickle, which may run what somebody wrote into it: here only its pixels
+    are read, and checked. That scikit-learn's own function runs it stays scikit-learn's risk.
 
     Parameters
     ----------
@@ -436,116 +427,77 @@ def fetch_faces(timeout=15.0):
     Returns
     -------
     sklearn.utils.Bunch
-        ``name``, ``images`` (400 or 100 squares of grey values in [0, 1]), ``data`` (one image a
-        row), ``target`` (who it is, or None) and ``DESCR``.
+        ``name``, ``images`` (400 or 100 squares of grey values in [0, 1], float32) and ``data``
+        (one image a row).
     """
+    from skimage.data import lfw_subset
+    from sklearn.utils import Bunch
+
     timeout = _number("timeout", timeout, positive=True)
     folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
     cache, file = folder / "olivetti_py3.pkz", folder / "olivettifaces.mat"
-    sources = {
-        f"reading {cache}": lambda: _from_cache(_content(cache)),
-        f"reading {file}": lambda: _from_mat(_content(file)),
-        "the download": lambda: _from_mat(_downloaded(timeout)),
-    }
-    troubles = []
-    for name, source in sources.items():
+    name, images, troubles = LABELED, lfw_subset()[:100].astype(np.float32), []
+    files = [path for path in (cache, file) if os.path.isfile(path)]
+    for source in (*files, _URL):
         try:
-            pixels = source()
-            faces = _olivetti(pixels)
-        except FileNotFoundError:
-            continue
+            content = _downloaded(timeout) if source == _URL else source.read_bytes()
+            name, images = OLIVETTI, _olivetti(content)
+            break
         except Exception as error:
-            way_out = ", so move it away" * name.startswith("reading")
-            troubles.append(f"{name} failed ({type(error).__name__}: {error}){way_out}")
-            continue
-        try:
-            _keep(pixels, cache)
-        except OSError as error:
-            troubles.append(f"no copy could be kept in {folder} ({error})")
-        text = f"These are the Olivetti faces, but {' and '.join(troubles)}"
-        break
-    else:
-        faces = _other_faces()
-        text = (
-            f"The Olivetti faces cannot be had: {' and '.join(troubles)}. Instead there are 100 of "
-            "Labeled Faces in the Wild, which come with scikit-image: everything runs, but the "
-            "numbers differ from the text's. Try again later, or make the folder, if there is "
-            f"none, and save {_URL} as {file} and run this again"
+            hint = "" if source == _URL else ", so move it away"
+            troubles.append(f"{source} failed ({type(error).__name__}: {error}){hint}")
+    if name == LABELED:
+        troubles.append(
+            f"Instead of the {OLIVETTI} there are 100 of {LABELED}, which come with scikit-image: "
+            "everything runs, but the numbers differ from the text's. Try again later, or make "
+            f"the folder, if there is none, save {_URL} as {file}, and run this again"
         )
+    elif source == _URL:
+        try:
+            _keep(content, file)
+        except OSError as error:
+            troubles.append(f"No copy of the {OLIVETTI} could be kept ({error})")
     if troubles:
-        warnings.warn(text, stacklevel=2)
-    return faces
+        warnings.warn(". ".join(troubles), stacklevel=2)
+    return Bunch(name=name, images=images, data=images.reshape(len(images), -1))
 
 
-def _content(path):
-    if os.path.lexists(path) and not path.is_file():  # a pipe, for example, might never end
-        raise OSError("it is not a file")
-    return path.read_bytes()
-
-
-def _from_cache(content):
-    """Take the pixels from joblib's pickle without running it: a full stop follows them."""
-    array = zlib.decompress(content)[:-1]
-    return np.frombuffer(array[-400 * 4096 :], np.uint8)
-
-
-def _from_mat(content):
-    from scipy.io import loadmat
-
-    return loadmat(io.BytesIO(content))["faces"].T.copy()
+def _keep(content, file):
+    """Put a copy where the next call looks, unless something is there; whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        copy = Path(scratch, file.name)
+        copy.write_bytes(content)
+        if not os.path.lexists(file):
+            copy.rename(file)
 
 
 def _downloaded(timeout):
     """Return the file's content; give up after so long a silence, or four times as long in all."""
-    start, content, told = time.monotonic(), b"", False
+    start, content = time.monotonic(), b""
     with urllib.request.urlopen(_URL, timeout=timeout) as response:
         while part := response.read1(2**16):  # what has come, without waiting for more
             content += part
-            seconds = time.monotonic() - start
-            if seconds > 4 * timeout:
+            if time.monotonic() - start > 4 * timeout:
                 raise TimeoutError(f"not complete after {4 * timeout:g} s")
-            if seconds > 1 and not told:
-                print(f"Downloading the Olivetti faces, for at most {4 * timeout:g} s")
-                told = True
-        size = int(response.headers.get("Content-Length", 0))
-    if len(content) < size:
-        raise OSError(f"got only {len(content)} out of {size} bytes")
     return content
 
 
-def _olivetti(pixels):
-    """Return what scikit-learn makes of these pixels; refuse others."""
+def _olivetti(content):
+    """Return the images in a file of either kind; refuse others."""
+    from scipy.io import loadmat
+
+    if content.startswith(b"x"):  # scikit-learn's: a packed pickle, which is not run
+        end = zlib.decompress(content)[-400 * 4096 - 1 : -1]  # a full stop follows the pixels
+        pixels = np.frombuffer(end, np.uint8)
+    else:
+        pixels = loadmat(io.BytesIO(content))["faces"].T
     images = pixels.reshape(400, 64, 64).transpose(0, 2, 1).astype(np.float32)
     images -= images.min()
     images /= images.max()
     if hashlib.sha256(images.tobytes()).hexdigest() != _SHA256:
         raise ValueError("its content is not that of the Olivetti faces")
-    return _faces(OLIVETTI, images, np.arange(400) // 10)
-
-
-def _keep(pixels, cache):
-    """Put a copy where scikit-learn looks, unless something is there; whole or not at all."""
-    import joblib
-
-    if not os.path.lexists(cache):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as scratch:
-            (copy,) = joblib.dump(pixels, Path(scratch, "copy"), compress=6)
-            os.rename(copy, cache)
-
-
-def _other_faces():
-    from skimage.data import lfw_subset
-
-    return _faces("Labeled Faces in the Wild", lfw_subset()[:100].astype(np.float32), None)
-
-
-def _faces(name, images, target):
-    from sklearn.utils import Bunch
-
-    data = images.reshape(len(images), -1)
-    about = f"{name}: {len(images)} photographs, {data.shape[1]} pixels each."
-    return Bunch(name=name, images=images, data=data, target=target, DESCR=about)
+    return images
 
 
 # Looking --------------------------------------------
@@ -575,16 +527,16 @@ def show_figure(figure, text):
         return
     file = io.BytesIO()
     figure.savefig(file, dpi=200)  # twice what the page has, so that it is sharp
-    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    about = {"alt": text, "width": round(100 * figure.get_figwidth())}
     data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": text}
-    display(data, metadata={"image/png": dict(alt=text, width=width, height=height)}, raw=True)
+    display(data, metadata={"image/png": about}, raw=True)
     # Most front ends show no alternative text of a picture: below it, folded, they show this
     words = f"<details><summary>The figure in words</summary>{html.escape(text)}</details>"
     display({"text/html": words}, raw=True)
 
 
 @_plain_style()
-def show_faces(rows, title, names=(), signed=False, each=False):
+def show_faces(rows, title, names=(), signed=False):
     """Draw stacks of square images in a grid, one stack a row; NaN is drawn in orange.
 
     Parameters
@@ -594,8 +546,8 @@ def show_faces(rows, title, names=(), signed=False, each=False):
         the keys stand at the left.
     title, names : str, sequence of str
         What stands above the figure, and above each column.
-    signed, each : bool, default False
-        Whether blue is below zero and red above; whether each image has a scale of its own.
+    signed : bool, default False
+        Whether blue is below zero and red above.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -609,50 +561,46 @@ def show_faces(rows, title, names=(), signed=False, each=False):
     bare = {"xticks": [], "yticks": [], "frame_on": False}
     axes = figure.subplots(len(rows), n, squeeze=False, subplot_kw=bare)
     colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_COLOURS[4])
-    largest = max(np.nanmax(np.abs(images)) for images in rows.values())
+    top = max(np.nanmax(np.abs(images)) for images in rows.values())
     said = [f"{title}: {', '.join(names)}." if names else f"{title}."]
     for line, (label, images) in zip(axes, rows.items()):
         line[0].set_ylabel(label)
         for axis, image in zip(line, images):
-            top = np.nanmax(np.abs(image)) if each else largest
-            bottom = -top if signed else 0
-            drawn = axis.imshow(image, colours, vmin=bottom, vmax=top)
-        size = f"{len(images)} of {len(image)} x {len(image)} pixels"
+            drawn = axis.imshow(image, colours, vmin=-top if signed else 0, vmax=top)
         low, high = np.nanmin(images), np.nanmax(images)
-        said.append(f"{label or 'Images'}: {size}, values {low:.2f} to {high:.2f}.")
+        said.append(
+            f"{label or 'Images'}: {len(images)} of {len(image)} x {len(image)} pixels, "
+            f"values {low:.2f} to {high:.2f}."
+        )
     for axis, name in zip(axes[0], names):
         axis.set_title(name, fontsize="medium")
-    if signed and not each:
+    if signed:
         figure.colorbar(drawn, ax=axes, shrink=0.9, aspect=8 * len(rows), pad=0.01)
     show_figure(figure, " ".join(said).replace("-0.00", "0.00"))
 
 
 def _images(label, stack):
     """Return the images of a row, (n, m, m); a square matrix is one image."""
-    stack = np.atleast_1d(np.asarray(stack, float))
-    *n, width = shape = stack.shape
-    m = math.isqrt(width)
-    if n == [width]:
-        stack = stack[None]
-    elif len(n) < 2 and m * m == width:
-        stack = stack.reshape(-1, m, m)
-    *n, height, width = stack.shape if stack.ndim == 3 else (0, 0, 1)
-    if height != width or width == 1 or not 0 < n[0] <= 40:
+    images = np.array(stack, float, ndmin=2)
+    if images.shape[:-1] == images.shape[-1:]:
+        images = images[None]
+    m = math.isqrt(math.prod(images.shape[1:]))
+    if images.shape[1:] not in [(m, m), (m * m,)] or m < 2 or not 0 < len(images) <= 40:
         raise ValueError(
-            f"{label or 'rows'} must hold at most 40 images, (n, m * m), (n, m, m) or (m, m), "
-            f"but got shape {shape}: of basis images pass Q.T, of many images only some"
+            f"{label or 'rows'} must hold at most 40 images, (n, m * m), (n, m, m) or (m, m), but "
+            f"got shape {np.shape(stack)}: of basis images pass Q.T, of many images only some"
         )
-    return stack
+    return images.reshape(-1, m, m)
 
 
 @_plain_style()
 def show_curves(curves, title, xlabel, ylabel, **axis_settings):
-    """Draw curves and horizontal levels, named where they end if there is room, else in a legend.
+    """Draw curves, named in a legend.
 
     Parameters
     ----------
-    curves : dict of str to array_like, tuple of array_like, or float
-        The heights of a curve over 0, 1, 2, ..., or (places, heights), or the height of a level.
+    curves : dict of str to array_like, or tuple of array_like
+        The heights of a curve over 0, 1, 2, ..., or (places, heights).
     title, xlabel, ylabel, **axis_settings
         For ``matplotlib.axes.Axes.set``, for example ``yscale="log"``.
     """
@@ -665,54 +613,27 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     axis.set_prop_cycle(color=_COLOURS, linestyle=dashes, marker=list("osD^vP"))
     said = [f"{title}: {ylabel} against {xlabel}."]
     for label, curve in curves.items():
-        if np.ndim(curve) == 0:
-            axis.axhline(curve, color="black", linestyle=[":", "--"][len(said) % 2], label=label)
-            said.append(f"{label}: {_written(curve)}.")
-            continue
         x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-        count = len(x)
         (line,) = axis.plot(x, y, label=label)
-        if count == 1:
+        n = len(x)
+        some = range(n)
+        if n == 1:
             line.set_linestyle("")
-        some = range(count)
-        if count >= 20:
+        if n >= 20:
             line.set_marker("")
-            some = sorted({0, count // 100, count // 10, count - 1})
-        points = [f"{_written(y[i])} at {_written(x[i], 9)}" for i in some]
+            some = sorted({0, n // 100, n // 10, n - 1})
+        points = [f"{_written(y[i])} at {x[i]:.9g}" for i in some]
         said.append(f"{label}: {', '.join(points)}.")
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel, **axis_settings)
     axis.grid(alpha=0.3)
     for side in (axis.xaxis, axis.yaxis):
         if side.get_scale() == "log":
-            side.set_major_formatter(lambda value, place: _written(value))
+            side.set_major_formatter("{x:.9g}")
             side.set_minor_formatter(LogFormatter(labelOnlyBase=False))
-    if axis.get_xscale() == "linear" and not np.any(axis.dataLim.intervalx % 1):
-        axis.locator_params(axis="x", integer=True)
-    _name_curves(figure, axis)
+    figure.legend(loc="outside right center", frameon=False)
     show_figure(figure, " ".join(said))
 
 
-def _written(number, digits=4):
-    """Write a number as prose does: to so many digits, and mostly without a power of ten."""
-    text = f"{number:.{digits}g}"
-    if not abs(number) < 1e9:
-        return text
-    return np.format_float_positional(float(text), trim="-")
-
-
-def _name_curves(figure, axis):
-    """Write each name at the right, if all curves end there and apart; else a legend beside."""
-    axis.get_xlim(), axis.get_ylim()  # brings the transforms up to date
-    ends = []  # in the axes, from 0 to 1 in each direction
-    for line in axis.lines:
-        pixels = line.get_transform().transform(line.get_xydata()[-1])
-        ends.append(axis.transAxes.inverted().transform(pixels))
-    x, y = np.transpose(ends)
-    letter = axis.title.get_fontsize() / 150
-    apart = np.min(np.diff(np.sort(y)), initial=1) > letter
-    if apart and x.min() > 0.9 and x.max() < 1.01 and y.min() >= 0 and y.max() <= 1:
-        for line, height in zip(axis.lines, y):
-            text = axis.text(1.01, height, line.get_label(), color=line.get_color())
-            text.set(verticalalignment="center", transform=axis.transAxes)
-    else:
-        figure.legend(handles=list(axis.lines), loc="outside right center", frameon=False)
+def _written(number):
+    """Write four digits of a number, without a power of ten."""
+    return np.format_float_positional(number, 4, fractional=False, trim="-")

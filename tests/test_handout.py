@@ -9,7 +9,7 @@ import pytest
 from exercises import EXERCISES
 from handout import LEFT_OUT, REFERENCE, STUDENTS, anchors, handout
 from nbclient import NotebookClient
-from notebooks import MODULE, ROOT, load, tags
+from notebooks import METADATA, MODULE, ROOT, load, tags
 
 NOTEBOOK = load()
 HANDOUT = handout(NOTEBOOK)
@@ -120,6 +120,7 @@ def test_no_link_leads_nowhere(notebook):
 @BOTH
 def test_outputs_are_cleared_and_the_file_is_valid(notebook):
     nbformat.validate(notebook)
+    assert notebook.metadata == METADATA
     assert all(cell.outputs == [] for cell in notebook.cells if cell.cell_type == "code")
     assert REFERENCE in NOTEBOOK.cells[0].source
     assert STUDENTS in notebook.cells[0].source

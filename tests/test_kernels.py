@@ -284,7 +284,7 @@ def test_a_memory_map_gives_what_an_array_gives(kernel, tmp_path):
 
 
 class OnlyProducts:
-    """R @ Q and R.T @ P, the smallest and the largest entry, and nothing else."""
+    """R @ Q and R.T @ P, the smallest and the largest entry, its type, and nothing else."""
 
     map_overlap = None  # a sign that this, as a Dask array, is not to be put together
 
@@ -292,6 +292,10 @@ class OnlyProducts:
         self._X = X
         self.shape, self.dtype = X.shape, X.dtype
         self.min, self.max = X.min, X.max
+
+    def astype(self, dtype, copy):
+        assert dtype == self.dtype and not copy
+        return self
 
     def __matmul__(self, other):
         return self._X @ other
@@ -316,10 +320,6 @@ SPARSE = scipy.sparse.csr_array
 
 # What is put in the place of an argument, and what the error says after the argument's name
 SHAPES = [
-    (ALL, "P", P0[:-1], r" does not fit: .* R \(4, 3\), P \(3, 2\)"),
-    (ALL, "Q", Q0[:-1], r" does not fit: .* Q \(2, 2\)"),
-    (ALL, "Q", Q0.T, r" does not fit: .* Q \(2, 3\)"),
-    (ALL, "Q", Q0[:, :1], r" does not fit: .* Q \(3, 1\)"),
     (ALL, "P", P0[:, 0], " must be a matrix"),
     (ALL, "R", R0[:0], " must be .* rows and columns"),
     (ALL, "P", P0[:, :0], " must be .* columns"),
@@ -334,13 +334,13 @@ VALUES = [
     (RATED, "beta", 10**400, " must be finite"),
     (NONNEG, "tol", -1e-4, " must be .* at least 0"),
     ([HALS], "inner", 0, " must be .* than 0, but got 0"),
-    (ALL, "R", put(R0, INF), " must be finite.*(row 1|1, 0)"),
-    (BATCH, "R", put(R0, NAN), " must be finite, but row 1.* sgd"),
+    (ALL, "R", put(R0, INF), " must be finite.* inf"),
+    (BATCH, "R", put(R0, NAN), " must be finite, not from nan to nan.* sgd"),
     (ALL, "P", put(P0, NAN), r" must be finite, but P\[1, 0\] is nan"),
     (ALL, "Q", put(Q0, NAN), r" must be finite, but Q\[1, 0\] is nan"),
     (NONNEG, "R", put(R0, -1), " must be non-neg.* -1.*before cen"),
-    (NONNEG, "P", put(P0, -1), r" must .*\[1, 0\] is -1; .*rand"),
-    (NONNEG, "Q", put(Q0, -1), r" must .*\[1, 0\] is -1; .*rand"),
+    (NONNEG, "P", put(P0, -1), r" must .*rand, but P\[1, 0\] is -1"),
+    (NONNEG, "Q", put(Q0, -1), r" must .*rand, but Q\[1, 0\] is -1"),
 ]
 TYPES = [
     (ALL, "steps", 3.0, " must be a whole number"),
@@ -375,8 +375,16 @@ def refused(kernel, error, name, value, message):
         run(kernel, **arguments)
 
 
+@every_kernel
+@pytest.mark.parametrize("P, Q", [(P0[:-1], Q0), (P0, Q0[:-1]), (P0, Q0.T), (P0, Q0[:, :1])])
+def test_matrices_that_do_not_fit_are_refused_with_their_shapes(kernel, P, Q):
+    with pytest.raises(ValueError, match=r"^R, P and Q must be \(N, M\)") as caught:
+        run(kernel, R0, P, Q)
+    assert str(caught.value).endswith(f"got R (4, 3), P {P.shape} and Q {Q.shape}")
+
+
 @each(SHAPES)
-def test_a_shape_that_does_not_fit_is_refused_by_name(kernel, name, value, message):
+def test_a_shape_that_cannot_be_is_refused_by_name(kernel, name, value, message):
     refused(kernel, ValueError, name, value, message)
 
 
@@ -414,11 +422,14 @@ def test_divergence_of_one_factor_alone_is_noticed(kernel, start):
 
 
 @batch_kernels
-@pytest.mark.parametrize("row", [[np.inf, -np.inf, 0], [1e308, 1e308, 1e308]])
-def test_a_row_that_does_not_add_up_is_refused_without_a_warning(kernel, row):
+@pytest.mark.parametrize(
+    "row, words",
+    [([np.inf, -np.inf, 0], "^R must be finite, not from -inf to inf"), ([1e308] * 3, "rescale R")],
+)
+def test_a_row_that_does_not_add_up_is_refused_without_a_warning(kernel, row, words):
     R = R0.copy()
     R[1] = row
-    with pytest.raises(ValueError, match="^R must be finite, but row 1"):
+    with pytest.raises((ValueError, FloatingPointError), match=words):
         run(kernel, R, P0, Q0)
 
 

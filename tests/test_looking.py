@@ -80,12 +80,10 @@ def test_signed_faces_are_blue_below_zero_and_red_above(shown):
     assert figure.axes[-1].get_ylim() == (-2, 2)
 
 
-def test_faces_can_have_a_scale_each(shown):
-    mf.show_faces([[-1e-4, 2, 3, 4], [-1e-3, 20, 30, 40]], "Basis", each=True)
-    ((figure, text),) = shown
-    ((small, large),), _ = pictures(figure)
-    assert_allclose(colours(small), colours(large))
-    assert text == "Basis. Images: 2 of 2 x 2 pixels, values 0.00 to 40.00."
+def test_rounding_below_zero_is_written_as_zero(shown):
+    mf.show_faces([[-1e-4, 2, 3, 4]], "Basis")
+    ((_, text),) = shown
+    assert text == "Basis. Images: 1 of 2 x 2 pixels, values 0.00 to 4.00."
 
 
 STACK = np.random.RandomState(0).rand(3, 16, 16)
@@ -117,7 +115,7 @@ def test_what_is_no_stack_of_squares_is_refused_with_a_way_out(shown, shape):
     message = "^basis must hold .* images.*pass Q.T"
     with pytest.raises(ValueError, match=message) as caught:
         mf.show_faces(rows, "t")
-    assert f"got shape {shape or (1,)}" in str(caught.value)
+    assert f"got shape {shape}" in str(caught.value)
     assert not shown
 
 
@@ -125,15 +123,14 @@ def test_what_is_no_stack_of_squares_is_refused_with_a_way_out(shown, shape):
 
 
 def test_each_curve_has_its_numbers_in_the_text_and_its_own_look(shown):
-    curves = {"dips": [4.0, 1, 2], "bound": 1.5, "peaks": ([10, 20, 30], [1.0, 9, 5])}
+    curves = {"dips": [4.0, 1, 2], "peaks": ([10, 20, 30], [1.0, 9, 5])}
     curves["long"] = np.linspace(1, 3, 201)
     mf.show_curves(curves, "Race", "step", "error", yscale="log")
     ((figure, text),) = shown
     (axis,) = figure.axes
-    dips, bound, peaks, long = axis.lines
+    dips, peaks, long = axis.lines
     assert dips.get_xydata().tolist() == [[0, 4], [1, 1], [2, 2]]
     assert peaks.get_xydata().tolist() == [[10, 1], [20, 9], [30, 5]]
-    assert bound.get_ydata()[0] == bound.get_ydata()[-1] == 1.5
     assert dips.get_marker() and peaks.get_marker()
     assert not long.get_marker()
     lines = dips, peaks, long
@@ -142,39 +139,17 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_own_look(shown):
     assert axis.get_title() == "Race" and axis.get_yscale() == "log"
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("step", "error")
     assert text == (
-        "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. bound: 1.5. "
+        "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. "
         "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.02 at 2, 1.2 at 20, 3 at 200."
     )
 
 
-def test_names_stand_where_curves_end_if_there_is_room(shown):
-    curves = {"up": [0, 1, 9], "down": [9, 4, 0], "level": 5}
+def test_a_legend_names_the_curves_in_their_own_order(shown):
+    curves = {"up": [0, 1, 9], "down": [9, 4, 0]}
     mf.show_curves(curves, "t", "x", "y")
     ((figure, _),) = shown
-    assert not figure.legends
-    (axis,) = figure.axes
-    up, down, level = (text.get_position()[1] for text in axis.texts)
-    assert down < level < up
-    for text, line in zip(axis.texts, axis.lines, strict=True):
-        assert text.get_text() == line.get_label()
-        assert text.get_color() == line.get_color()
-
-
-@pytest.mark.parametrize(
-    "curves, settings",
-    [
-        ({"alike": [0, 9.1], "twin": [4, 9]}, {}),
-        ({"short": [1, 2], "long": [1, 2, 3, 4, 5, 6]}, {}),
-        ({"cut": [1, 2, 30], "low": [1, 2, 3]}, {"ylim": (0, 10)}),
-        ({"broken": [1, 2, np.nan], "whole": [1, 2, 3]}, {}),
-    ],
-)
-def test_otherwise_a_legend_names_them_in_their_own_order(shown, curves, settings):
-    mf.show_curves(curves, "t", "x", "y", **settings)
-    ((figure, _),) = shown
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(curves)
-    assert not figure.axes[0].texts
+    assert [text.get_text() for text in legend.get_texts()] == ["up", "down"]
 
 
 def test_a_single_point_is_a_marker_without_a_line(shown):
@@ -189,15 +164,6 @@ def test_a_single_point_is_a_marker_without_a_line(shown):
         assert handle.get_linestyle() == line.get_linestyle()
 
 
-@pytest.mark.parametrize("n", [3, 5, 20, 21])
-def test_whole_steps_have_whole_numbers_at_the_axis(shown, n):
-    curve = np.arange(float(n))
-    mf.show_curves({"curve": curve}, "t", "step", "y")
-    ((figure, _),) = shown
-    (axis,) = figure.axes
-    assert not np.any(axis.get_xticks() % 1)
-
-
 def test_numbers_are_written_as_in_prose(shown):
     curves = {"a": [1e-5, 1e-4, 123456.7], "b": ([1, 20000, 12345678], [0.5, 1 / 3, np.inf])}
     scales = {"xscale": "log", "yscale": "log"}
@@ -207,7 +173,7 @@ def test_numbers_are_written_as_in_prose(shown):
     assert "b: 0.5 at 1, 0.3333 at 20000, inf at 12345678." in text
     (axis,) = figure.axes
     for side in (axis.xaxis, axis.yaxis):
-        assert side.get_major_formatter()(0.00001) == "0.00001"
+        assert side.get_major_formatter()(0.01) == "0.01"
         assert side.get_major_formatter()(1000) == "1000"
 
 
@@ -219,7 +185,7 @@ def draw_all():
     rows = {"faces": STACK[:2], "half": half}
     mf.show_faces(rows, "Faces", names=["a", "b", "c"])
     mf.show_faces(STACK - 0.5, "Signed", signed=True)
-    curves = {"up": [0, 1, 9], "level": 5}
+    curves = {"up": [0, 1, 9], "level": ([0, 2], [5, 5])}
     mf.show_curves(curves, "Curves", "step", "error")
 
 
@@ -266,7 +232,7 @@ def test_a_figure_is_shown_twice_as_dense_as_the_page_and_with_its_text(displaye
     content = base64.b64decode(data["image/png"])
     picture = imread(io.BytesIO(content))
     assert picture.shape == (400, 600, 4)
-    about = {"alt": "Nothing < yet.", "width": 300, "height": 200}
+    about = {"alt": "Nothing < yet.", "width": 300}
     assert how == {"metadata": {"image/png": about}, "raw": True}
 
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from copy import deepcopy
+from types import SimpleNamespace
 
 import minutes
 import nbformat
@@ -229,3 +230,12 @@ def told(cell):
         output.pop("execution_count", None)
         output.get("data", {}).pop("image/png", None)
     return outputs
+
+
+def test_that_the_faces_are_others_is_said_again_where_numbers_are_read(capsys):
+    (cell,) = (cell for cell in CODE if "mf.OLIVETTI" in cell.source)
+    zeros = np.zeros((6, 6))
+    names = dict.fromkeys(["R", "P_yours", "Q_yours", "sheet_mf"], zeros)
+    names |= {"faces": SimpleNamespace(name="some others"), "corners": ..., "steps": 5000}
+    exec(cell.source, {**names, "np": np, "mf": mf})
+    assert "other faces (some others), so no number can agree" in capsys.readouterr().out

@@ -295,21 +295,23 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
     steps, tol = _number(counted, steps, whole=True), _number("tol", tol)
     P, Q = P.copy(), Q.copy()
     log = ErrorLog(R, P, Q) if tol else None
-    for step in range(1, steps + 1):
-        with np.errstate(all="ignore"):
+    P_zero, Q_zero = np.zeros_like(P), np.zeros_like(Q)
+    users = np.geterr()  # for the callback
+    with np.errstate(all="ignore"):
+        for step in range(1, steps + 1):
             P, Q = update(P, Q)
             # 0 times what is not finite is NaN; the fastest way of looking at every entry
-            diverged = np.vdot(0 * P, P) + np.vdot(0 * Q, Q) != 0
-        if diverged:
-            way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
-            raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
-        if callback is not None:
-            callback(step, P, Q)
-        if tol and step % 10 == 0:
-            log(step, P, Q)
-            roots = np.sqrt(log.errors)
-            if roots[-2] - roots[-1] < tol * roots[0]:
-                break
+            if np.vdot(P, P_zero) + np.vdot(Q, Q_zero) != 0:
+                way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
+                raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
+            if callback is not None:
+                with np.errstate(**users):
+                    callback(step, P, Q)
+            if tol and step % 10 == 0:
+                log(step, P, Q)
+                roots = np.sqrt(log.errors)
+                if roots[-2] - roots[-1] < tol * roots[0]:
+                    break
     return P, Q
 
 

@@ -45,7 +45,7 @@ from pathlib import Path
 
 import numpy as np
 
-__version__ = "1.3"
+__version__ = "1.4"
 
 
 # The error ------------------------------------------
@@ -175,10 +175,12 @@ def sgd_epoch(values, rates, P, Q, beta):
     """One epoch of :func:`sgd` over the :func:`waves` of ``R`` and ``2 * alpha``, ``N <= M``."""
     N, M, K = values.shape[1], len(Q), Q.shape[1]
     factors = np.zeros((2, K, N), P.dtype)
-    p, q = factors  # at wave t, column i of p is row i of P, column i of q is row t - i of Q
+    # At wave t, column i of p is row i of P, and column i of q is row t - i of Q. So p stays where
+    # it is, and q is a window of N columns that moves along Q, which is reversed for that
+    p, q = factors
     p[:, : len(P)] = P.T
     swapped = factors[::-1]
-    strip = np.zeros((K, M + 2 * N - 2), P.dtype)  # Q reversed, with blanks at both ends
+    strip = np.zeros((K, M + 2 * N - 2), P.dtype)  # with blanks at both ends
     strip[:, N - 1 : N - 1 + M] = Q[::-1].T
     windows = [strip[:, start : start + N] for start in reversed(range(N + M - 1))]
     hidden = np.isnan(values)

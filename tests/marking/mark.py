@@ -15,14 +15,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
-import feedback
-import judge
-import process
-import submissions
-from exercises import EXERCISES
-from feedback import Result, cut, sentence
-from judge import Settled, Verdict
-from tqdm import tqdm
+try:
+    import feedback
+    import judge
+    import process
+    import submissions
+    from exercises import EXERCISES
+    from feedback import Result, cut, sentence
+    from judge import Settled, Verdict
+    from tqdm import tqdm
+except KeyboardInterrupt:  # as NumPy takes a while
+    sys.exit(2)
 
 ALL_RIGHT, SOME_NOT, INTERRUPTED, REFUSED = 0, 1, 2, 4  # exit status
 RIGHT = (judge.CORRECT, judge.NOTED)
@@ -85,9 +88,6 @@ def main(words=None):
     """Mark, and return the exit status."""
     parser = make_parser()
     options = parser.parse_intermixed_args(words)
-    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal ends all as Ctrl-C does
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         with process.scratch_folder() as scratch:
             try:
@@ -97,8 +97,20 @@ def main(words=None):
             return marking.run()
     except OSError as error:  # no room even for a scratch folder
         parser.error(sentence(error))
-    except KeyboardInterrupt:  # before the first row
+    except KeyboardInterrupt:
+        say("stopped: nobody is judged yet")
         return INTERRUPTED
+
+
+def stop(*_):
+    """End all, once, as a closed terminal sends two signals.
+
+    While students are judged nothing is raised, as that could be between any two lines: ``run``
+    and the students' processes look at ``stopping``.
+    """
+    again, process.Student.stopping = process.Student.stopping, True
+    if not (again or Marking.judging):
+        raise KeyboardInterrupt
 
 
 # ---- One student
@@ -149,6 +161,8 @@ def plainly(verdict):
 class Marking:
     """What is to be judged, and what has been found so far."""
 
+    judging = False
+
     def __init__(self, options, scratch):
         self.table, self.folder = options.marks, options.feedback
         self.rows, self.older, self.pages = {}, {}, {}
@@ -190,20 +204,17 @@ class Marking:
 
     def run(self):
         """Have all judged, a few at a time, print and keep each row; return the exit status."""
-        interrupted = False
+        Marking.judging = True
         pool = ThreadPoolExecutor(AT_A_TIME)
         waiting = {pool.submit(self.judged, student): student.student for student in self.students}
         self.progress = tqdm(total=len(waiting), unit=" students", disable=None, leave=False)
-        try:
-            for future in as_completed(list(waiting)):
-                self.keep(waiting.pop(future), future.result())
-        except KeyboardInterrupt:
-            interrupted = True
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is on the way
-            pool.shutdown(wait=False, cancel_futures=True)
-            process.Student.stop_all(waiting)
+        for future in as_completed(list(waiting)):
+            if process.Student.stopping:
+                break
+            self.keep(waiting.pop(future), future.result())
+        pool.shutdown(cancel_futures=True)
         self.progress.close()
-        return self.finish(interrupted)
+        return self.finish(interrupted=bool(waiting))
 
     def keep(self, name, results):
         self.rows[name] = [name]
@@ -271,5 +282,8 @@ def say(text):
 
 
 if __name__ == "__main__":
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a closed terminal
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
     sys.stdout.reconfigure(errors="replace")  # a name that the terminal has no letters for
     sys.exit(main())

@@ -33,7 +33,6 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import wait
 from pathlib import Path
 
 import joblib
@@ -213,13 +212,12 @@ def memory(members):
 class Student:
     """A student's answers: the ``answer`` of the judge, in a process that is ended in time."""
 
-    running = set()
-    stopping = False  # whether the command ends
+    stopping = False  # whether the command ends, and with it every process
 
     def __init__(self, files, scratch, time_limit, sandboxed=True):
         self.scratch, self.time_limit, self.sandboxed = scratch, time_limit, sandboxed
         self.cells, self.source, self.raised = None, [], {}  # for the page
-        self.notes, self.process, self.ended = {}, None, None
+        self.notes, self.process, self.running, self.ended = {}, None, False, None
         self.number = self.idle = self.begin = 0
         self.folder = Path(tempfile.mkdtemp(dir=scratch / "students"))
         try:
@@ -231,10 +229,8 @@ class Student:
     # Its process and the two threads that keep a full pipe from holding us
 
     def start(self):
-        if self.stopping:
-            raise Settled(Verdict("no verdict", "stopped", "the command was stopped."))
         self.process, self.ended = launch(self.scratch, self.folder, self.sandboxed), None
-        self.running.add(self)
+        self.running = True
         self.requests, self.lines = queue.Queue(), queue.Queue(2)
         for work, stream in ((write, self.process.stdin), (listen, self.process.stdout)):
             lines = self.requests if work is write else self.lines
@@ -259,17 +255,9 @@ class Student:
             else:
                 self.process.kill()
 
-    @classmethod
-    def stop_all(cls, futures):
-        """End all processes, until nobody works with one any more."""
-        cls.stopping = True
-        while wait(futures, POLL).not_done:
-            for student in list(cls.running):
-                student.kill()
-
     def stop(self):
         """End the process and what it started, once: its number may soon be another's."""
-        if self not in self.running:
+        if not self.running:
             return
         self.kill()
         self.process.wait()
@@ -277,7 +265,7 @@ class Student:
         with contextlib.suppress(queue.Empty):  # so that no thread waits for room
             while True:
                 self.lines.get_nowait()
-        self.running.discard(self)
+        self.running = False
 
     def end(self, label, text, kind="no verdict"):
         self.stop()
@@ -292,7 +280,9 @@ class Student:
     # Questions
 
     def message(self, longest):
-        """Return what the next line says, or None after a while."""
+        """Return what the next line says, or None after a while; nobody waits for longer."""
+        if self.stopping:
+            self.end("stopped", "the command was stopped.")
         with contextlib.suppress(queue.Empty, ValueError, RecursionError):
             line = self.lines.get(timeout=POLL)
             if len(line) <= longest:

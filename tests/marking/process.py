@@ -51,7 +51,7 @@ SYSTEM = (  # what programs need, and nothing of anybody's
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of os.environ
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")  # of os.environ, to find modules
 
 # What a student may use
 SMALL_CALL = 60  # seconds of processor time: a call that takes longer is wrong, not unlucky
@@ -143,7 +143,14 @@ def sandbox(scratch, folder):
     for entry in sorted(folder.iterdir()):
         command += ["--ro-bind", str(entry), f"/tmp/answer/{entry.name}"]
     command += ["--chdir", "/tmp/answer", "--remount-ro", "/", "--cap-drop", "ALL"]
-    command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+    command += [
+        "--setenv",
+        "PATH",
+        os.defpath,
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+    ]
     return [*command, "--die-with-parent", "--new-session"]
 
 
@@ -157,7 +164,8 @@ def launch(scratch, folder, sandboxed):
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP"), str(home))
     environment |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    environment["PYTHONUSERBASE"] = site.getuserbase()
+    if site.ENABLE_USER_SITE:
+        environment["PYTHONUSERBASE"] = site.getuserbase()
     return subprocess.Popen(
         [*begin, sys.executable, str(code / "student.py"), str(MEMORY)],
         stdin=subprocess.PIPE,

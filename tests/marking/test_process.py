@@ -164,15 +164,17 @@ def test_its_room_is_not_the_disk(tmp_path, scratch, in_sandbox):
 def test_there_is_no_network_and_nothing_of_the_environment(
     tmp_path, scratch, in_sandbox, monkeypatch
 ):
-    monkeypatch.setenv("SECRET", "told")
+    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/told")
+    for name in ("SECRET", "LANG", "LC_ALL", "USER"):
+        monkeypatch.setenv(name, "told")
     with socket.create_server(("127.0.0.1", 0)) as server:
         source = "import socket\n" + answer(
             "try:",
             f"    socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 1)",
             "except OSError:",
-            "    raise RuntimeError(os.environ.get('SECRET', 'alone'))",
+            "    raise RuntimeError('told' if 'told' in str(os.environ) else 'alone')",
         )
-        assert "alone" in raised(tmp_path, scratch, source)
+        assert "RuntimeError: alone" in raised(tmp_path, scratch, source)
 
 
 def test_no_other_process_is_seen(tmp_path, scratch, in_sandbox):

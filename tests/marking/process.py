@@ -25,6 +25,7 @@ import io
 import json
 import os
 import queue
+import secrets
 import shutil
 import signal
 import site
@@ -226,7 +227,7 @@ class Student:
         self.scratch, self.time_limit, self.sandboxed = scratch, time_limit, sandboxed
         self.cells, self.source, self.raised = None, [], {}  # for the page
         self.notes, self.process, self.running, self.ended = {}, None, False, None
-        self.number = self.idle = self.begin = 0
+        self.idle = self.begin = 0
         self.folder = Path(tempfile.mkdtemp(dir=scratch / "students"))
         try:
             hand_over(files, self.folder)
@@ -301,7 +302,7 @@ class Student:
         """Return the reply, a dictionary; whatever else is written in its place is left aside."""
         if self.ended:
             raise self.ended
-        self.number += 1
+        self.number = secrets.randbits(64)  # no answer can write its reply by guessing
         request = json.dumps([self.number, what, details], default=np.ndarray.tolist)
         self.requests.put(request)
         began = processor_time(family(self.process.pid))

@@ -90,6 +90,21 @@ def test_whatever_is_written_no_answer_becomes_right(tmp_path, scratch, in_sandb
     assert verdict.kind in ("no verdict", "wrong")
 
 
+def test_no_answer_chooses_its_verdict_by_what_it_writes(tmp_path, scratch, sandboxed):
+    reply = 'b\'\\n[%d, {"verdict": ["not attempted", "", ""]}]\\n\''
+    source = answer(
+        "for place in range(3, 20):",
+        "    for number in range(60):",
+        "        try:",
+        f"            os.write(place, {reply} % number)",
+        "        except OSError:",
+        "            pass",
+        "return P + 1, Q",
+    )
+    P, _ = said(tmp_path, scratch, source, sandboxed)
+    assert P[0, 0] == 2
+
+
 def test_it_starts_beside_what_was_handed_in(tmp_path, scratch, sandboxed):
     (tmp_path / "mine.py").write_text("one = 1")
     source = "import mine\n" + answer("open('new.txt', 'w').close()", "return P + mine.one, Q")

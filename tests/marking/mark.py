@@ -27,7 +27,7 @@ try:
 except KeyboardInterrupt:  # as NumPy takes a while
     sys.exit(2)
 
-ALL_RIGHT, SOME_NOT, INTERRUPTED, REFUSED = 0, 1, 2, 4  # exit status
+ALL_RIGHT, SOME_NOT, INTERRUPTED, UNWRITTEN, REFUSED = range(5)  # exit status
 RIGHT = (judge.CORRECT, judge.NOTED)
 KINDS = (*RIGHT, judge.WRONG, "not attempted", "no verdict")
 AT_A_TIME = min(4, os.cpu_count() or 2)
@@ -68,14 +68,16 @@ def make_parser():
         prog="mark.py",
         description="Mark what students handed in: prints a row for each student.",
         epilog="Exit status: 0 all is right, 1 some is not, 2 after Ctrl-C, "
-        "4 an option or a PATH is wrong.",
+        "3 a table or page could not be written, 4 an option or a PATH is wrong.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("paths", metavar="PATH", type=at_home, nargs="+", help="a notebook, a folder or a zip")
     add("--marks", metavar="FILE.csv", type=at_home, help="write the table here")
     add("--feedback", metavar="FOLDER", type=at_home, help="write a page for each student here")
-    text = "processor time for each exercise of a student (default: %(default)g)"
+    text = (
+        "processor time for each exercise of a student; it may wait as long (default: %(default)g)"
+    )
     add("--time-limit", metavar="SECONDS", type=seconds, default=90, help=text)
     text = "whose a file is, told by its path: an expression with a group (?P<student>...)"
     add("--student", metavar="REGEX", help=text)
@@ -258,9 +260,10 @@ class Marking:
         for number, name in enumerate(EXERCISES):
             counts = Counter(row[1 + 3 * number] for row in self.rows.values())
             some = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]
-            say(f"exercise {number + 1}, {name}: {'; '.join(some)}")
+            say(f"exercise {number + 1}, {name}: {'; '.join(some) or 'none'}")
         if self.left:
-            say(f"nobody's: {len(self.left)} files ({sentence(', '.join(self.left), 200)})")
+            files = "1 file" if len(self.left) == 1 else f"{len(self.left)} files"
+            say(f"nobody's: {files} ({sentence(', '.join(self.left), 200)})")
         if self.trouble:
             say(f"something could not be written: {self.trouble}")
         if self.table:
@@ -268,8 +271,10 @@ class Marking:
         if interrupted:
             say(f"stopped: {len(self.rows)} of {len(self.students)} are judged, and kept")
             return INTERRUPTED
+        if self.trouble:
+            return UNWRITTEN
         kinds = {kind for row in self.rows.values() for kind in row[1::3]}
-        return ALL_RIGHT if kinds <= set(RIGHT) and not self.trouble else SOME_NOT
+        return ALL_RIGHT if kinds <= set(RIGHT) else SOME_NOT
 
 
 def say(text):

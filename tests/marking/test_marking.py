@@ -212,7 +212,9 @@ def test_the_home_folder_is_known_everywhere(command, monkeypatch):
 def test_whose_a_file_is_can_be_told(command):
     for name in ("s1", "s2"):
         command.hand_in(f"week5-{name}.ipynb")
-    command.run(r"--student=-(?P<student>s\d)")
+    command.hand_in("notes.md")
+    _, printed = command.run(r"--student=-(?P<student>s\d)")
+    assert "nobody's: 1 file (notes.md)" in printed
     assert [*command.rows()] == ["s1", "s2"]
 
 
@@ -361,7 +363,8 @@ def test_what_cannot_be_written_for_a_while_is_whole_in_the_end(command, monkeyp
     assert [*command.rows()] == [*"abc"] and len(os.listdir("pages")) == 3
     Path("pages/a.html").unlink()
     Path("pages/a.html").mkdir()
-    assert mark.main(["in", "--marks=marks.csv", "--feedback=pages", *command.options]) == 1
+    options = ["--marks=marks.csv", "--feedback=pages", *command.options]
+    assert mark.main(["in", *options]) == mark.UNWRITTEN
     assert "could not be written" in capsys.readouterr().out
 
 

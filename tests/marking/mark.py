@@ -75,9 +75,7 @@ def make_parser():
     add("paths", metavar="PATH", type=at_home, nargs="+", help="a notebook, a folder or a zip")
     add("--marks", metavar="FILE.csv", type=at_home, help="write the table here")
     add("--feedback", metavar="FOLDER", type=at_home, help="write a page for each student here")
-    text = (
-        "processor time for each exercise of a student; it may wait as long (default: %(default)g)"
-    )
+    text = "processor time for each exercise of a student, and how long it may wait (%(default)g)"
     add("--time-limit", metavar="SECONDS", type=seconds, default=90, help=text)
     text = "whose a file is, told by its path: an expression with a group (?P<student>...)"
     add("--student", metavar="REGEX", help=text)
@@ -89,8 +87,8 @@ def make_parser():
 def main(words=None):
     """Mark, and return the exit status."""
     parser = make_parser()
-    options = parser.parse_intermixed_args(words)
     try:
+        options = parser.parse_intermixed_args(words)
         with process.scratch_folder() as scratch:
             try:
                 marking = Marking(options, scratch)

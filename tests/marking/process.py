@@ -144,15 +144,8 @@ def sandbox(scratch, folder):
     for entry in sorted(folder.iterdir()):
         command += ["--ro-bind", str(entry), f"/tmp/answer/{entry.name}"]
     command += ["--chdir", "/tmp/answer", "--remount-ro", "/", "--cap-drop", "ALL"]
-    command += [
-        "--setenv",
-        "PATH",
-        os.defpath,
-        "--unshare-all",
-        "--unshare-user",
-        "--disable-userns",
-    ]
-    return [*command, "--die-with-parent", "--new-session"]
+    command += ["--unshare-all", "--unshare-user", "--disable-userns"]
+    return [*command, "--setenv", "PATH", os.defpath, "--die-with-parent", "--new-session"]
 
 
 def launch(scratch, folder, sandboxed):
@@ -289,8 +282,8 @@ class Student:
     # Questions
 
     def message(self, longest):
-        """Return what the next line says, or None after a while; nobody waits for longer."""
-        if self.stopping:
+        """Return what the next line says, or None after a while."""
+        if self.stopping:  # whoever waits for an answer comes here
             self.end("stopped", "the command was stopped.")
         with contextlib.suppress(queue.Empty, ValueError, RecursionError):
             line = self.lines.get(timeout=POLL)

@@ -1,8 +1,9 @@
 """Judge an answer by the numbers it returns. README.md says what the verdicts mean.
 
 1. Presumed right: on two small problems, with numbers like the handout's, it follows a known order.
-2. Else it is measured: which way very short steps go, and whether many reach the optimum.
-3. Only of what fails both does reasons.py say where it parts from the update, and why.
+2. Else it is measured: in Exercise 1 which way very short steps go, and whether many reach the
+   optimum; in Exercise 2 the product of the factors.
+3. Of what fails reasons.py says where it parts from the update, and why.
 
 Every verdict is raised as Settled, by the judge or by a call of the answer.
 """

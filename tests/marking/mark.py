@@ -15,16 +15,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
-import feedback
-import judge
-import process
-import submissions
-from exercises import EXERCISES
-from feedback import Result, cut, sentence
-from judge import Settled, Verdict
-from tqdm import tqdm
+try:
+    import feedback
+    import judge
+    import process
+    import submissions
+    from exercises import EXERCISES
+    from feedback import Result, cut, sentence
+    from judge import Settled, Verdict
+    from tqdm import tqdm
+except KeyboardInterrupt:  # as NumPy takes a while
+    sys.exit(2)
 
-ALL_RIGHT, SOME_NOT, INTERRUPTED, REFUSED = 0, 1, 2, 4  # exit status
+ALL_RIGHT, SOME_NOT, INTERRUPTED, UNWRITTEN, REFUSED = range(5)  # exit status
 RIGHT = (judge.CORRECT, judge.NOTED)
 KINDS = (*RIGHT, judge.WRONG, "not attempted", "no verdict")
 AT_A_TIME = min(4, os.cpu_count() or 2)
@@ -65,14 +68,14 @@ def make_parser():
         prog="mark.py",
         description="Mark what students handed in: prints a row for each student.",
         epilog="Exit status: 0 all is right, 1 some is not, 2 after Ctrl-C, "
-        "4 an option or a PATH is wrong.",
+        "3 a table or page could not be written, 4 an option or a PATH is wrong.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("paths", metavar="PATH", type=at_home, nargs="+", help="a notebook, a folder or a zip")
     add("--marks", metavar="FILE.csv", type=at_home, help="write the table here")
     add("--feedback", metavar="FOLDER", type=at_home, help="write a page for each student here")
-    text = "processor time for each exercise of a student (default: %(default)g)"
+    text = "processor time for each exercise of a student, and how long it may wait (%(default)g)"
     add("--time-limit", metavar="SECONDS", type=seconds, default=90, help=text)
     text = "whose a file is, told by its path: an expression with a group (?P<student>...)"
     add("--student", metavar="REGEX", help=text)
@@ -84,11 +87,8 @@ def make_parser():
 def main(words=None):
     """Mark, and return the exit status."""
     parser = make_parser()
-    options = parser.parse_intermixed_args(words)
-    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal ends all as Ctrl-C does
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
+        options = parser.parse_intermixed_args(words)
         with process.scratch_folder() as scratch:
             try:
                 marking = Marking(options, scratch)
@@ -97,8 +97,20 @@ def main(words=None):
             return marking.run()
     except OSError as error:  # no room even for a scratch folder
         parser.error(sentence(error))
-    except KeyboardInterrupt:  # before the first row
+    except KeyboardInterrupt:
+        say("stopped: nobody is judged yet")
         return INTERRUPTED
+
+
+def stop(*_):
+    """End all, once, as a closed terminal sends two signals.
+
+    While students are judged nothing is raised, as that could be between any two lines: ``run``
+    and the students' processes look at ``stopping``.
+    """
+    again, process.Student.stopping = process.Student.stopping, True
+    if not (again or Marking.judging):
+        raise KeyboardInterrupt
 
 
 # ---- One student
@@ -149,6 +161,8 @@ def plainly(verdict):
 class Marking:
     """What is to be judged, and what has been found so far."""
 
+    judging = False
+
     def __init__(self, options, scratch):
         self.table, self.folder = options.marks, options.feedback
         self.rows, self.older, self.pages = {}, {}, {}
@@ -190,20 +204,17 @@ class Marking:
 
     def run(self):
         """Have all judged, a few at a time, print and keep each row; return the exit status."""
-        interrupted = False
+        Marking.judging = True
         pool = ThreadPoolExecutor(AT_A_TIME)
         waiting = {pool.submit(self.judged, student): student.student for student in self.students}
         self.progress = tqdm(total=len(waiting), unit=" students", disable=None, leave=False)
-        try:
-            for future in as_completed(list(waiting)):
-                self.keep(waiting.pop(future), future.result())
-        except KeyboardInterrupt:
-            interrupted = True
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is on the way
-            pool.shutdown(wait=False, cancel_futures=True)
-            process.Student.stop_all(waiting)
+        for future in as_completed(list(waiting)):
+            if process.Student.stopping:
+                break
+            self.keep(waiting.pop(future), future.result())
+        pool.shutdown(cancel_futures=True)
         self.progress.close()
-        return self.finish(interrupted)
+        return self.finish(interrupted=bool(waiting))
 
     def keep(self, name, results):
         self.rows[name] = [name]
@@ -247,9 +258,10 @@ class Marking:
         for number, name in enumerate(EXERCISES):
             counts = Counter(row[1 + 3 * number] for row in self.rows.values())
             some = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]
-            say(f"exercise {number + 1}, {name}: {'; '.join(some)}")
+            say(f"exercise {number + 1}, {name}: {'; '.join(some) or 'none'}")
         if self.left:
-            say(f"nobody's: {len(self.left)} files ({sentence(', '.join(self.left), 200)})")
+            files = "1 file" if len(self.left) == 1 else f"{len(self.left)} files"
+            say(f"nobody's: {files} ({sentence(', '.join(self.left), 200)})")
         if self.trouble:
             say(f"something could not be written: {self.trouble}")
         if self.table:
@@ -257,8 +269,10 @@ class Marking:
         if interrupted:
             say(f"stopped: {len(self.rows)} of {len(self.students)} are judged, and kept")
             return INTERRUPTED
+        if self.trouble:
+            return UNWRITTEN
         kinds = {kind for row in self.rows.values() for kind in row[1::3]}
-        return ALL_RIGHT if kinds <= set(RIGHT) and not self.trouble else SOME_NOT
+        return ALL_RIGHT if kinds <= set(RIGHT) else SOME_NOT
 
 
 def say(text):
@@ -271,5 +285,8 @@ def say(text):
 
 
 if __name__ == "__main__":
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Ctrl-C, kill, a closed terminal
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
     sys.stdout.reconfigure(errors="replace")  # a name that the terminal has no letters for
     sys.exit(main())

@@ -25,6 +25,7 @@ import io
 import json
 import os
 import queue
+import secrets
 import shutil
 import signal
 import site
@@ -33,7 +34,6 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import wait
 from pathlib import Path
 
 import joblib
@@ -52,7 +52,7 @@ SYSTEM = (  # what programs need, and nothing of anybody's
     *("/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-KEPT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH")  # of os.environ
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")  # of os.environ, to find modules
 
 # What a student may use
 SMALL_CALL = 60  # seconds of processor time: a call that takes longer is wrong, not unlucky
@@ -145,7 +145,7 @@ def sandbox(scratch, folder):
         command += ["--ro-bind", str(entry), f"/tmp/answer/{entry.name}"]
     command += ["--chdir", "/tmp/answer", "--remount-ro", "/", "--cap-drop", "ALL"]
     command += ["--unshare-all", "--unshare-user", "--disable-userns"]
-    return [*command, "--die-with-parent", "--new-session"]
+    return [*command, "--setenv", "PATH", os.defpath, "--die-with-parent", "--new-session"]
 
 
 def launch(scratch, folder, sandboxed):
@@ -158,7 +158,8 @@ def launch(scratch, folder, sandboxed):
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP"), str(home))
     environment |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    environment["PYTHONUSERBASE"] = site.getuserbase()
+    if site.ENABLE_USER_SITE:
+        environment["PYTHONUSERBASE"] = site.getuserbase()
     return subprocess.Popen(
         [*begin, sys.executable, str(code / "student.py"), str(MEMORY)],
         stdin=subprocess.PIPE,
@@ -213,14 +214,13 @@ def memory(members):
 class Student:
     """A student's answers: the ``answer`` of the judge, in a process that is ended in time."""
 
-    running = set()
-    stopping = False  # whether the command ends
+    stopping = False  # whether the command ends, and with it every process
 
     def __init__(self, files, scratch, time_limit, sandboxed=True):
         self.scratch, self.time_limit, self.sandboxed = scratch, time_limit, sandboxed
         self.cells, self.source, self.raised = None, [], {}  # for the page
-        self.notes, self.process, self.ended = {}, None, None
-        self.number = self.idle = self.begin = 0
+        self.notes, self.process, self.running, self.ended = {}, None, False, None
+        self.idle = self.begin = 0
         self.folder = Path(tempfile.mkdtemp(dir=scratch / "students"))
         try:
             hand_over(files, self.folder)
@@ -231,10 +231,8 @@ class Student:
     # Its process and the two threads that keep a full pipe from holding us
 
     def start(self):
-        if self.stopping:
-            raise Settled(Verdict("no verdict", "stopped", "the command was stopped."))
         self.process, self.ended = launch(self.scratch, self.folder, self.sandboxed), None
-        self.running.add(self)
+        self.running = True
         self.requests, self.lines = queue.Queue(), queue.Queue(2)
         for work, stream in ((write, self.process.stdin), (listen, self.process.stdout)):
             lines = self.requests if work is write else self.lines
@@ -259,17 +257,9 @@ class Student:
             else:
                 self.process.kill()
 
-    @classmethod
-    def stop_all(cls, futures):
-        """End all processes, until nobody works with one any more."""
-        cls.stopping = True
-        while wait(futures, POLL).not_done:
-            for student in list(cls.running):
-                student.kill()
-
     def stop(self):
         """End the process and what it started, once: its number may soon be another's."""
-        if self not in self.running:
+        if not self.running:
             return
         self.kill()
         self.process.wait()
@@ -277,7 +267,7 @@ class Student:
         with contextlib.suppress(queue.Empty):  # so that no thread waits for room
             while True:
                 self.lines.get_nowait()
-        self.running.discard(self)
+        self.running = False
 
     def end(self, label, text, kind="no verdict"):
         self.stop()
@@ -293,6 +283,8 @@ class Student:
 
     def message(self, longest):
         """Return what the next line says, or None after a while."""
+        if self.stopping:  # whoever waits for an answer comes here
+            self.end("stopped", "the command was stopped.")
         with contextlib.suppress(queue.Empty, ValueError, RecursionError):
             line = self.lines.get(timeout=POLL)
             if len(line) <= longest:
@@ -303,7 +295,7 @@ class Student:
         """Return the reply, a dictionary; whatever else is written in its place is left aside."""
         if self.ended:
             raise self.ended
-        self.number += 1
+        self.number = secrets.randbits(64)  # no answer can write its reply by guessing
         request = json.dumps([self.number, what, details], default=np.ndarray.tolist)
         self.requests.put(request)
         began = processor_time(family(self.process.pid))

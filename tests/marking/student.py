@@ -335,7 +335,7 @@ def lend_tqdm():
 
 
 class Scope(dict):
-    """The names that an answer needs, as they stood when the notebook called it; its own builtins.
+    """The names that an answer needs, as they stand where its cell ends; and its own builtins.
 
     What counts is what stands up to the end of the answer's cell, or up to a call in it. What is
     missing there may come further down, from the first cell that has it.

@@ -90,6 +90,21 @@ def test_whatever_is_written_no_answer_becomes_right(tmp_path, scratch, in_sandb
     assert verdict.kind in ("no verdict", "wrong")
 
 
+def test_no_answer_chooses_its_verdict_by_what_it_writes(tmp_path, scratch, sandboxed):
+    reply = 'b\'\\n[%d, {"verdict": ["not attempted", "", ""]}]\\n\''
+    source = answer(
+        "for place in range(3, 20):",
+        "    for number in range(60):",
+        "        try:",
+        f"            os.write(place, {reply} % number)",
+        "        except OSError:",
+        "            pass",
+        "return P + 1, Q",
+    )
+    P, _ = said(tmp_path, scratch, source, sandboxed)
+    assert P[0, 0] == 2
+
+
 def test_it_starts_beside_what_was_handed_in(tmp_path, scratch, sandboxed):
     (tmp_path / "mine.py").write_text("one = 1")
     source = "import mine\n" + answer("open('new.txt', 'w').close()", "return P + mine.one, Q")
@@ -164,15 +179,17 @@ def test_its_room_is_not_the_disk(tmp_path, scratch, in_sandbox):
 def test_there_is_no_network_and_nothing_of_the_environment(
     tmp_path, scratch, in_sandbox, monkeypatch
 ):
-    monkeypatch.setenv("SECRET", "told")
+    monkeypatch.setenv("PATH", os.environ["PATH"] + ":/told")
+    for name in ("SECRET", "LANG", "LC_ALL", "USER"):
+        monkeypatch.setenv(name, "told")
     with socket.create_server(("127.0.0.1", 0)) as server:
         source = "import socket\n" + answer(
             "try:",
             f"    socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 1)",
             "except OSError:",
-            "    raise RuntimeError(os.environ.get('SECRET', 'alone'))",
+            "    raise RuntimeError('told' if 'told' in str(os.environ) else 'alone')",
         )
-        assert "alone" in raised(tmp_path, scratch, source)
+        assert "RuntimeError: alone" in raised(tmp_path, scratch, source)
 
 
 def test_no_other_process_is_seen(tmp_path, scratch, in_sandbox):

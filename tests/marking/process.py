@@ -157,7 +157,8 @@ def launch(scratch, folder, sandboxed):
         begin = ["setpriv", "--pdeathsig", "KILL"]
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP"), str(home))
-    environment |= {"MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment |= {"MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
+    environment |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # time is counted for all
     if site.ENABLE_USER_SITE:
         environment["PYTHONUSERBASE"] = site.getuserbase()
     return subprocess.Popen(

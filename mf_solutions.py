@@ -1,7 +1,7 @@
 """Matrix factorization: what ``week5_tutorial.ipynb`` calls.
 
 From the top: the error, gradient descent, the same online, multiplicative updates, HALS, what these
-four share; then getting faces, and looking. All four take and return
+four share; then getting faces, and looking. The arguments of the four, and what they return:
 
 ``R``         (N, M) array_like: the data, one face a row; finite
 ``P, Q``      (N, K) and (M, K) array_like: the start. A row of weights a face, a basis image a
@@ -11,19 +11,21 @@ four share; then getting faces, and looking. All four take and return
 ``beta``      float, at least 0: the regularization
 ``tol``       float, at least 0: stop when, over the last 10 steps, the root of ``sum(E**2)`` fell
               by less than ``tol`` times its value at the start, as scikit-learn's ``solver="mu"``
-``callback``  called as ``callback(step, P, Q)`` after each step, from 1 on
+``callback``  called as ``callback(step, P, Q)`` after each step, from 1 on; it may keep ``P`` and
+              ``Q``, but must not change them
 returns       ``P, Q``, new, in the widest float type of the three, float32 or wider; integers count
               as float64
 raises        ValueError: shapes do not fit, a number is out of range, or the products of a step are
               too large or too small for the type; TypeError: a wrong type; FloatingPointError:
               the factors are no longer finite; names the step and ``alpha``
 
-and say only what is their own. ``R`` may be whatever ``np.asarray`` takes. Once it is checked, all
-but ``sgd`` ask it only for ``R @ Q`` and ``R.T @ P``, ``4 N M K`` operations a step, so it may be a
-``numpy.memmap``, a SciPy sparse matrix (of the factors' dtype, or it is converted in memory) or a
-Dask array. The rest of a step makes ``4 (N + M) K**2`` operations, in ``hals``
-``(1 + inner) / 2`` times that, and ``2 M K**2`` more for its error. Where ``tol`` is not 0, every
-tenth step also computes the error: ``2 N M K`` operations, and one more reading of ``R``.
+Their own docstrings say only what is their own. ``R`` may be whatever ``np.asarray`` takes. Once
+it is checked, all but ``sgd`` ask it only for ``R @ Q`` and ``R.T @ P``, ``4 N M K`` operations a
+step. So it may be a ``numpy.memmap`` or a SciPy sparse matrix (each of the factors' dtype, or it is
+converted in memory), or a Dask array. The rest of a step makes ``4 (N + M) K**2`` operations, in
+``hals`` ``(1 + inner) / 2`` times that, and ``2 M K**2`` more for its error. Where ``tol`` is not
+0, the error is computed at the start and at every tenth step: ``2 N M K`` operations, and one more
+reading of ``R``, of a Dask array two.
 """
 
 import base64
@@ -50,7 +52,7 @@ __version__ = "1.4"
 
 # The error ------------------------------------------
 def squared_error(R, P, Q):
-    """Return the sum of ``(R - P @ Q.T) ** 2``; in a dense ``R`` NaN is "not observed".
+    """Return the sum of ``(R - P @ Q.T) ** 2``; in a NumPy array NaN is "not observed".
 
     It is computed in float64 and never below 0. A sparse or Dask ``R`` is multiplied out, so that
     ``E`` is not formed: there about 1e-16 of ``sum(R**2)`` is lost to rounding.
@@ -305,7 +307,9 @@ def _iterate(update, P, Q, steps, callback, R=None, tol=0.0, alpha=None, counted
             # 0 times what is not finite is NaN; the fastest way of looking at every entry
             if np.vdot(P, P_zero) + np.vdot(Q, Q_zero) != 0:
                 way_out = f"{alpha=:g} is too large, try {alpha / 10:g}, or " if alpha else ""
-                raise FloatingPointError(f"diverged at step {step}: {way_out}rescale R")
+                raise FloatingPointError(
+                    f"diverged at step {step}: {way_out}rescale R, or try another start"
+                )
             if callback is not None:
                 with np.errstate(**users):
                     callback(step, P, Q)
@@ -335,7 +339,7 @@ def _fitting_matrices(R, P, Q):
 def _real_matrix(label, X):
     """Return ``X`` as an array; a sparse or Dask ``R`` stays what it is."""
     if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(f"{label} must be a plain array, but got a masked one: see filled(np.nan)")
+        raise TypeError(f"{label} must be a plain array, but got a masked one: see {label}.filled")
     if hasattr(X, "tocsr"):  # SciPy's sparse formats differ in what they can do
         if label != "R":
             raise TypeError(f"{label} must be dense, but got {type(X)}: use {label}.toarray()")
@@ -358,7 +362,8 @@ def _checked(R, P, Q, non_negative=False):
     R, P, Q = _fitting_matrices(R, P, Q)
     low, high = float(R.min()), float(R.max())
     if not math.isfinite(high - low):  # nor is it if an entry is NaN
-        raise ValueError(f"R must be finite, not from {low:.3g} to {high:.3g}; NaN is for sgd")
+        where = "np.isfinite(R) tells where; NaN is for sgd"
+        raise ValueError(f"R must be finite, not from {low:.3g} to {high:.3g}: {where}")
     if non_negative:
         if low < 0:
             way_out = "pass the faces before centring"
@@ -402,6 +407,8 @@ def _rates(alpha, beta):
 def _number(label, value, whole=False, positive=False):
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise TypeError(f"{label} must be a {'whole ' * whole}number, but got {value!r}")
+    if isinstance(value, np.generic):
+        value = value.item()  # float32 is no measure for the largest float
     if not 0 <= value <= sys.float_info.max or (positive and value == 0):
         bound = "greater than 0" if positive else "at least 0"
         raise ValueError(f"{label} must be finite and {bound}, but got {value!r:.50}")
@@ -426,7 +433,8 @@ def fetch_faces(timeout=15.0):
     Parameters
     ----------
     timeout : float, default 15.0
-        Seconds to wait for the next byte of the download, more than 0; four times that for all.
+        Seconds to wait for the next byte of the download, more than 0; four times that for all
+        bytes, once they begin.
 
     Returns
     -------
@@ -565,7 +573,7 @@ def show_faces(rows, title, names=(), signed=False):
     bare = {"xticks": [], "yticks": [], "frame_on": False}
     axes = figure.subplots(len(rows), n, squeeze=False, subplot_kw=bare)
     colours = colormaps["RdBu_r" if signed else "gray"].with_extremes(bad=_COLOURS[4])
-    top = max(np.nanmax(np.abs(images)) for images in rows.values())
+    top = max(np.nanmax(np.abs(images)) for images in rows.values()) or 1
     said = [f"{title}: {', '.join(names)}." if names else f"{title}."]
     for line, (label, images) in zip(axes, rows.items()):
         line[0].set_ylabel(label)
@@ -585,7 +593,7 @@ def show_faces(rows, title, names=(), signed=False):
 
 def _images(label, stack):
     """Return the images of a row, (n, m, m); a square matrix is one image."""
-    images = np.array(stack, float, ndmin=2)
+    images = np.ma.array(stack, float, ndmin=2).filled(np.nan)
     if images.shape[:-1] == images.shape[-1:]:
         images = images[None]
     m = math.isqrt(math.prod(images.shape[1:]))
@@ -617,7 +625,8 @@ def show_curves(curves, title, xlabel, ylabel, **axis_settings):
     axis.set_prop_cycle(color=_COLOURS, linestyle=dashes, marker=list("osD^vP"))
     said = [f"{title}: {ylabel} against {xlabel}."]
     for label, curve in curves.items():
-        x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
+        curve = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
+        x, y = map(np.asarray, curve)
         (line,) = axis.plot(x, y, label=label)
         n = len(x)
         some = range(n)

@@ -399,6 +399,16 @@ def test_a_wrong_type_is_refused_by_name(kernel, name, value, message):
 
 
 @kernels(GD, SGD)
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble])
+def test_numbers_of_numpy_are_numbers(kernel, kind):
+    with np.errstate(all="raise"):
+        got = run(kernel, R0, P0, Q0, alpha=kind(0.25), beta=kind(0.5))
+    identical(got, run(kernel, R0, P0, Q0, alpha=0.25, beta=0.5))
+    with pytest.raises(ValueError, match="^alpha must be finite"):
+        run(kernel, R0, P0, Q0, alpha=kind("inf"))
+
+
+@kernels(GD, SGD)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_divergence_is_an_error_that_names_the_step_and_the_rate(kernel, dtype):
     finite = []

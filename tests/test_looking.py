@@ -86,6 +86,19 @@ def test_rounding_below_zero_is_written_as_zero(shown):
     assert text == "Basis. Images: 1 of 2 x 2 pixels, values 0.00 to 4.00."
 
 
+def test_zero_is_white_where_all_is_zero(shown):
+    mf.show_faces(np.zeros((1, 4)), "Nothing", signed=True)
+    ((figure, _),) = shown
+    ((image,),), _ = pictures(figure)
+    assert colours(image).min() > 0.9
+
+
+def test_what_is_masked_is_not_shown(shown):
+    mf.show_faces(np.ma.array([[1.0, 2, 3, 9]], mask=[[0, 0, 0, 1]]), "Masked")
+    ((figure, text),) = shown
+    assert text.endswith("values 1.00 to 3.00.")
+
+
 STACK = np.random.RandomState(0).rand(3, 16, 16)
 
 
@@ -142,6 +155,14 @@ def test_each_curve_has_its_numbers_in_the_text_and_its_own_look(shown):
         "Race: error against step. dips: 4 at 0, 1 at 1, 2 at 2. "
         "peaks: 1 at 10, 9 at 20, 5 at 30. long: 1 at 0, 1.02 at 2, 1.2 at 20, 3 at 200."
     )
+
+
+def test_a_series_is_drawn_in_its_order_whatever_its_index(shown):
+    pandas = pytest.importorskip("pandas")
+    mf.show_curves({"a": pandas.Series([3.0, 1, 2], index=[2, 1, 0])}, "t", "x", "y")
+    ((figure, text),) = shown
+    assert "a: 3 at 0, 1 at 1, 2 at 2." in text
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [3, 1, 2]
 
 
 def test_a_legend_names_the_curves_in_their_own_order(shown):

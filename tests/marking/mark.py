@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -208,10 +208,13 @@ class Marking:
         pool = ThreadPoolExecutor(AT_A_TIME)
         waiting = {pool.submit(self.judged, student): student.student for student in self.students}
         self.progress = tqdm(total=len(waiting), unit=" students", disable=None, leave=False)
-        for future in as_completed(list(waiting)):
-            if process.Student.stopping:
-                break
-            self.keep(waiting.pop(future), future.result())
+        while waiting and not process.Student.stopping:
+            # Not for ever: a signal that comes just before the wait begins does not end it
+            done, _ = wait(waiting, process.POLL, FIRST_COMPLETED)
+            for future in done:
+                if process.Student.stopping:
+                    break  # it may have ended for that
+                self.keep(waiting.pop(future), future.result())
         pool.shutdown(cancel_futures=True)
         self.progress.close()
         return self.finish(interrupted=bool(waiting))

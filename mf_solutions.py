@@ -225,8 +225,11 @@ def multiplicative_step(R, P, Q):
 
 
 def no_zeros(X):
-    """Put 1 for each 0 in a denominator: what is above it, or the factor before it, is 0 too."""
-    X[X == 0] = 1
+    """Put 1 for each 0 in a denominator: what is above it, or the factor before it, is 0 too.
+
+    So it is where an entry that goes to 0, ever faster, has left the range of exact numbers.
+    """
+    X[X < np.finfo(X.dtype).smallest_normal] = 1
     return X
 
 

@@ -1,4 +1,4 @@
-"""Promises tried on random cases: a few each time, 5000 of each with ``pytest -m slow``."""
+"""Promises tried on random cases: a few each time, 2000 of each with ``pytest -m slow``."""
 
 import numpy as np
 import pytest
@@ -82,4 +82,4 @@ def test_a_promise_is_kept(check):
 @pytest.mark.slow
 @every_check
 def test_a_promise_is_kept_in_many_cases(check):
-    at_random(check, 5000)
+    at_random(check, 2000)

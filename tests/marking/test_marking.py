@@ -235,8 +235,10 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="there are no such sign
 
 
 @on_posix
-@pytest.mark.parametrize("times", [1, 2])  # a closed terminal sends it twice
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize(
+    "name, times",  # a closed terminal sends its signal twice
+    [("SIGINT", 1), ("SIGINT", 2), ("SIGTERM", 1), ("SIGHUP", 2), ("SIGKILL", 1)],
+)
 def test_what_is_judged_is_kept_and_nothing_else_is_left(command, name, times):
     for student in "abc":
         command.hand_in(f"{student}/week5.ipynb")

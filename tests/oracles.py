@@ -25,6 +25,12 @@ def sheet_start(N=100, M=256, K=2, seed=1):
     return P, Q
 
 
+def hide(R, seed, share):
+    """Put NaN into R, in place, at random."""
+    chance = np.random.RandomState(seed).rand(*R.shape)
+    R[chance < share] = np.nan
+
+
 def with_zeros(matrices, seed, share):
     """Put zeros into the matrices, in place, at random."""
     for X in matrices:

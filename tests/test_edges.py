@@ -247,6 +247,15 @@ def test_an_exact_fit_whose_products_underflow_is_refused():
         MU(R, P, Q, 1)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_entry_may_go_to_zero_as_fast_as_it_likes(dtype):
+    matrices = with_zeros(problem(7, 7, 6, 1), 1, 0.5)  # in step 10 one has 507 zeros
+    wide = [X.astype(np.longdouble) for X in matrices]
+    got = MU(*[X.astype(dtype) for X in matrices], 20)
+    for X, Y in zip(got, multiplicative(*wide, 20)):
+        assert_allclose(X, Y, rtol=0, atol=1e4 * np.finfo(dtype).eps)
+
+
 def test_many_ones_in_half_precision_do_not_diverge():
     many, one = np.ones((70_000, 1), "e"), np.ones((1, 1), "e")
     P, Q = GD(many, many, one, 2, 0.01, 0)
@@ -465,12 +474,3 @@ def test_a_dask_array_for_sgd_is_told_how():
     R, P, Q = problem(6, 5, 2)
     with pytest.raises(TypeError, match=r"^R must be a NumPy array for sgd.*R\.compute\(\)"):
         SGD(da.from_array(R), P, Q, 1, 0.01, 0.02)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_an_entry_may_go_to_zero_as_fast_as_it_likes(dtype):
-    matrices = with_zeros(problem(7, 7, 6, 1), 1, 0.5)  # in step 10 one has 507 zeros
-    wide = [X.astype(np.longdouble) for X in matrices]
-    got = MU(*[X.astype(dtype) for X in matrices], 20)
-    for X, Y in zip(got, multiplicative(*wide, 20)):
-        assert_allclose(X, Y, rtol=0, atol=1e4 * np.finfo(dtype).eps)

@@ -165,7 +165,7 @@ TIMED = http("200 OK", "Content-Length: 400000")
 FAILURES = {
     "connection refused": (None, "refused"),
     "403": ([http("403 Forbidden")], "403: Forbidden"),
-    "cut": ([http("200 OK", "Content-Length: 400000", body=b"abc")], "Error"),
+    "cut": ([http("200 OK", "Content-Length: 400000", body=b"abc")], "truncated"),
     "not the file": ([http("200 OK", body=b"<html>" * 100)], "Unknown mat file"),
     "silence": ([TIMED, *[b""] * 60], "timed out"),
     "a byte a second": ([TIMED, *[b"x"] * 60], "not complete after 6 s"),

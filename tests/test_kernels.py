@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from oracles import (
     double_loop,
+    hide,
     identical,
     objective,
     problem,
@@ -54,12 +55,6 @@ def put(X, value, i=1, j=0):
     X = np.array(X)
     X[i, j] = value
     return X
-
-
-def hide(R, seed, share):
-    """Put NaN into R, at random."""
-    chance = np.random.RandomState(seed).rand(*R.shape)
-    R[chance < share] = np.nan
 
 
 # Full-batch gradient descent
@@ -457,7 +452,7 @@ def test_squared_error_is_the_double_sum_over_what_is_observed(shape, seed, hidd
 
 
 def test_the_error_in_blocks_of_rows_is_the_whole_error():
-    R, P, Q = problem(5, 2**19, 1)  # two rows to a block
+    R, P, Q = problem(5, 2**19, 1)  # three rows to a block
     expected = objective(R, P, Q)
     assert mf.squared_error(R, P, Q) == pytest.approx(expected, rel=1e-12)
     sparse = scipy.sparse.csr_array(R)

@@ -283,9 +283,7 @@ def hals_step(R, P, Q, inner, beyond=0):
 
 def hals_sweeps(P, RQ, QtQ, inner):
     """Set the columns of ``P``, one after the other, to their best non-negative values."""
-    size = np.diag(QtQ)
-    tiny = np.finfo(P.dtype).smallest_normal
-    size = np.where(size > tiny, size, 1)  # where q_k is 0, this leaves b = -1 at k: p_k stays
+    size = no_zeros(np.diag(QtQ).copy())  # where q_k is 0, this leaves b = -1 at k: p_k stays
     A = (RQ / size).T.copy()
     B = QtQ / size - np.eye(len(QtQ), dtype=QtQ.dtype)
     P = P.T.copy()  # one column of P a row: side by side in memory
@@ -389,7 +387,8 @@ def _refuse_extremes(largest, P, Q, non_negative=False):
         high = limits.maxexp - math.log2(P.size * len(Q))  # there is room for sums
         # The first step takes P to the size of R over that of Q, where it remains
         sizes = [2 * q, p + 2 * q, r + q, 2 * r - q, 2 * (r - q)]
-        sizes.append(2 * r * (limits.maxexp > 500))  # a wide type's squared error leaves float64
+        if limits.maxexp > 500:  # so that the squared error would leave the range as well
+            sizes.append(2 * r)
     if not all(low < size < high for size in sizes if math.isfinite(size)):
         raise ValueError(
             f"R, P and Q must have products that {P.dtype} can hold, but got some too large or too "
@@ -451,7 +450,7 @@ def fetch_faces(timeout=15.0):
     timeout = _number("timeout", timeout, positive=True)
     folder = Path(os.path.expanduser(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")))
     cache, file = folder / "olivetti_py3.pkz", folder / "olivettifaces.mat"
-    name, images, troubles = LABELED, lfw_subset()[:100].astype(np.float32), []
+    name, troubles = LABELED, []
     files = [path for path in (cache, file) if os.path.isfile(path)]
     for source in (*files, _URL):
         try:
@@ -462,6 +461,7 @@ def fetch_faces(timeout=15.0):
             hint = "" if source == _URL else ", so move it away"
             troubles.append(f"{source} failed ({type(error).__name__}: {error}){hint}")
     if name == LABELED:
+        images = lfw_subset()[:100].astype(np.float32)
         troubles.append(
             f"Instead of the {OLIVETTI} there are 100 of {LABELED}, which come with scikit-image: "
             "everything runs, but the numbers differ from the text's. Try again later, or make "
@@ -500,12 +500,12 @@ def _downloaded(timeout):
 
 def _olivetti(content):
     """Return the images in a file of either kind; refuse others."""
-    from scipy.io import loadmat
-
     if content.startswith(b"x"):  # scikit-learn's: a packed pickle, which is not run
         end = zlib.decompress(content)[-400 * 4096 - 1 : -1]  # a full stop follows the pixels
         pixels = np.frombuffer(end, np.uint8)
     else:
+        from scipy.io import loadmat
+
         pixels = loadmat(io.BytesIO(content))["faces"].T
     images = pixels.reshape(400, 64, 64).transpose(0, 2, 1).astype(np.float32)
     images -= images.min()

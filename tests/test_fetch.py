@@ -100,15 +100,28 @@ def serve(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def original(olivetti):
-    """Return scikit-learn's faces, and the file they once came from; skip without them."""
-    raw = joblib.load(Path(get_data_home(), CACHE))
-    return fetch_olivetti_faces(download_if_missing=False), as_mat(raw)
+def pixels(olivetti):
+    """Return what is in the file at hand, scikit-learn's or the one that was downloaded."""
+    home = Path(get_data_home())
+    if (home / CACHE).is_file():
+        return joblib.load(home / CACHE)
+    if (home / BY_HAND).is_file():
+        return loadmat(home / BY_HAND)["faces"].T.copy()
+    pytest.skip("no copy of the Olivetti faces was kept")
 
 
 @pytest.fixture(scope="session")
-def own_copy(olivetti):
-    return Path(get_data_home(), CACHE).read_bytes()
+def own_copy(pixels):
+    """Return scikit-learn's copy."""
+    return as_pickle(pixels)
+
+
+@pytest.fixture(scope="session")
+def original(pixels, own_copy, tmp_path_factory):
+    """Return scikit-learn's faces, and the file they once came from."""
+    home = tmp_path_factory.mktemp("scikit-learn")
+    (home / CACHE).write_bytes(own_copy)
+    return fetch_olivetti_faces(data_home=home, download_if_missing=False), as_mat(pixels)
 
 
 def serve_content(serve, content):
